@@ -1,0 +1,13 @@
+# Warnings are errors on our own code, and only there.
+add_library(mha2mla_warnings INTERFACE)
+target_compile_options(mha2mla_warnings INTERFACE
+  -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wunused -Wcast-align
+  -Wconversion -Wno-sign-conversion -Wdouble-promotion -Wimplicit-fallthrough)
+
+# No -ffast-math: isnan must tell the truth and sums must keep their order.
+add_compile_options(-fno-math-errno -fno-trapping-math)
+
+if(MHA2MLA_SANITIZE)
+  add_compile_options(-fsanitize=${MHA2MLA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${MHA2MLA_SANITIZE})
+endif()

@@ -1,0 +1,21 @@
+#include "core/env.h"
+
+#include <cstdlib>
+
+namespace core {
+namespace {
+
+std::string get(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+}  // namespace
+
+const Env& env() {
+  static const Env instance{.isa = get("MHA2MLA_ISA"),
+                            .check_finite = get("MHA2MLA_CHECK_FINITE") == "1"};
+  return instance;
+}
+
+}  // namespace core

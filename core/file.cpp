@@ -1,0 +1,160 @@
+#include "core/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "core/error.h"
+
+namespace core {
+namespace {
+
+// Owns a file descriptor for the length of a scope.
+struct Descriptor {
+  int fd;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+Descriptor open_or_fail(const fs::path& path, int flags) {
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
+  if (fd < 0) fail_errno("open", path, errno);
+  return {fd};
+}
+
+uint64_t regular_file_size(int fd, const fs::path& path) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) fail_errno("stat", path, errno);
+  if (!S_ISREG(info.st_mode))
+    fail(ExitCode::kMissingInput,
+         {.path = path, .field = "file", .expected = "a regular file", .found = "something else"});
+  return static_cast<uint64_t>(info.st_size);
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const fs::path& path) : path_(path) {
+  const Descriptor d = open_or_fail(path, O_RDONLY);
+  size_ = regular_file_size(d.fd, path);
+  if (size_ == 0) return;  // an empty map is not allowed by mmap; an empty span is fine
+  void* p = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, d.fd, 0);
+  if (p == MAP_FAILED) fail_errno("mmap", path, errno);
+  data_ = static_cast<const std::byte*>(p);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string read_text(const fs::path& path, uint64_t max_bytes) {
+  const Descriptor d = open_or_fail(path, O_RDONLY);
+  const uint64_t size = regular_file_size(d.fd, path);
+  if (size > max_bytes)
+    fail(ExitCode::kBadData, {.path = path,
+                              .field = "size",
+                              .expected = "at most " + std::to_string(max_bytes) + " bytes",
+                              .found = std::to_string(size)});
+  std::string text(size, '\0');
+  for (size_t done = 0; done < size;) {
+    const ssize_t n = ::read(d.fd, text.data() + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("read", path, errno);
+    if (n == 0)
+      fail(ExitCode::kIo, {.path = path, .field = "read", .found = "the file shrank while reading"});
+    done += static_cast<size_t>(n);
+  }
+  return text;
+}
+
+AtomicFile::AtomicFile(fs::path path)
+    : path_(std::move(path)), temporary_(path_.string() + ".tmp." + std::to_string(::getpid())) {
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd_ < 0) fail_errno("create", path_, errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(const void* data, size_t size) {
+  const char* p = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t n = ::write(fd_, p, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("write", path_, errno);
+    p += n;
+    size -= static_cast<size_t>(n);
+  }
+}
+
+void AtomicFile::commit() {
+  // After a failed fsync the page cache is not to be trusted: give the file up, never retry.
+  if (::fsync(fd_) != 0) fail_errno("fsync", path_, errno);
+  const int fd = std::exchange(fd_, -1);
+  if (::close(fd) != 0) {
+    const int error = errno;
+    ::unlink(temporary_.c_str());
+    fail_errno("close", path_, error);
+  }
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary_.c_str());
+    fail_errno("rename", path_, error);
+  }
+  sync_directory(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
+}
+
+void write_file_atomically(const fs::path& path, std::string_view bytes) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+void copy_file_atomically(const fs::path& from, const fs::path& to) {
+  const MappedFile source(from);
+  AtomicFile file(to);
+  file.write(source.bytes().data(), source.bytes().size());
+  file.commit();
+}
+
+void sync_directory(const fs::path& directory) {
+  const Descriptor d = open_or_fail(directory, O_RDONLY | O_DIRECTORY);
+  if (::fsync(d.fd) != 0) fail_errno("fsync", directory, errno);
+}
+
+void sync_file(const fs::path& path) {
+  const Descriptor d = open_or_fail(path, O_RDONLY);
+  if (::fsync(d.fd) != 0) fail_errno("fsync", path, errno);
+}
+
+void create_directories(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) fail_errno("create folder", path, error.value());
+}
+
+uint64_t free_disk_bytes(const fs::path& existing_directory) {
+  struct statvfs info {};
+  if (::statvfs(existing_directory.c_str(), &info) != 0)
+    fail_errno("statvfs", existing_directory, errno);
+  return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+}
+
+}  // namespace core

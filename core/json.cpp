@@ -1,0 +1,48 @@
+#include "core/json.h"
+
+#include <nlohmann/json.hpp>
+#include <set>
+#include <vector>
+
+#include "core/error.h"
+#include "core/file.h"
+
+namespace core {
+namespace {
+
+constexpr int kMaxDepth = 64;
+
+}  // namespace
+
+nlohmann::json parse_json(const std::string& path, const std::string& text) {
+  using Json = nlohmann::json;
+  std::vector<std::set<std::string>> keys;  // of every object that is open
+  std::string problem;
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
+    if (depth > kMaxDepth && problem.empty()) problem = "nesting deeper than 64";
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key && problem.empty() &&
+        !keys.back().insert(value.get<std::string>()).second)
+      problem = "duplicate key \"" + value.get<std::string>() + "\"";
+    if (!problem.empty()) throw Error(ExitCode::kBadData, {.path = path, .field = "JSON", .found = problem});
+    return true;
+  };
+  try {
+    return Json::parse(text, watch);
+  } catch (const Json::parse_error& e) {
+    fail(ExitCode::kBadData, {.path = path,
+                              .place = "byte " + std::to_string(e.byte),
+                              .field = "JSON",
+                              .expected = "valid JSON",
+                              .found = e.what()});
+  } catch (const Json::exception& e) {
+    fail(ExitCode::kBadData, {.path = path, .field = "JSON", .found = e.what()});
+  }
+}
+
+nlohmann::json read_json(const std::string& path, uint64_t max_bytes) {
+  return parse_json(path, read_text(path, max_bytes));
+}
+
+}  // namespace core
