@@ -6,7 +6,7 @@
 namespace core {
 
 struct Env {
-  std::string isa;            // MHA2MLA_ISA: force a lower instruction set (baseline|avx2|avx512|amx)
+  std::string isa;  // MHA2MLA_ISA: force a lower instruction set (baseline|avx2|avx512|amx)
   bool check_finite = false;  // MHA2MLA_CHECK_FINITE=1: every op checks its output
 };
 

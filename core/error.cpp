@@ -49,7 +49,8 @@ void fail_errno(const std::string& operation, const std::string& path, int error
     default:
       break;
   }
-  fail(code, {.path = path, .field = operation, .found = std::strerror(error_number), .hint = hint});
+  fail(code,
+       {.path = path, .field = operation, .found = std::strerror(error_number), .hint = hint});
 }
 
 }  // namespace core

@@ -30,12 +30,12 @@ enum class ExitCode : int {
 
 // What is wrong, where. Empty parts are left out of the message.
 struct Fault {
-  std::string path;      // file or folder
-  std::string place;     // line:column, byte offset, tensor or dataset
-  std::string field;     // key or property
-  std::string expected;
-  std::string found;
-  std::string hint;      // what to do about it
+  std::string path = {};   // file or folder
+  std::string place = {};  // line:column, byte offset, tensor or dataset
+  std::string field = {};  // key or property
+  std::string expected = {};
+  std::string found = {};
+  std::string hint = {};  // what to do about it
 };
 
 class Error : public std::runtime_error {
@@ -53,6 +53,7 @@ std::string format_fault(const Fault& fault);
 [[noreturn]] void fail(ExitCode code, const Fault& fault);
 
 // Throws kIo / kPermission / kMissingInput according to errno, naming the operation and the path.
-[[noreturn]] void fail_errno(const std::string& operation, const std::string& path, int error_number);
+[[noreturn]] void fail_errno(const std::string& operation, const std::string& path,
+                             int error_number);
 
 }  // namespace core

@@ -75,7 +75,8 @@ std::string read_text(const fs::path& path, uint64_t max_bytes) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_errno("read", path, errno);
     if (n == 0)
-      fail(ExitCode::kIo, {.path = path, .field = "read", .found = "the file shrank while reading"});
+      fail(ExitCode::kIo,
+           {.path = path, .field = "read", .found = "the file shrank while reading"});
     done += static_cast<size_t>(n);
   }
   return text;

@@ -35,8 +35,8 @@ class MappedFile {
 // The whole file as text; refuses files above `max_bytes` (kBadData) before reading them.
 std::string read_text(const fs::path& path, uint64_t max_bytes = uint64_t{1} << 30);
 
-// Writes to a temporary name beside `path`, syncs it, renames it, syncs the folder. Destroyed before
-// commit(), it removes the temporary file and `path` is as it was.
+// Writes to a temporary name beside `path`, syncs it, renames it, syncs the folder. Destroyed
+// before commit(), it removes the temporary file and `path` is as it was.
 class AtomicFile {
  public:
   explicit AtomicFile(fs::path path);

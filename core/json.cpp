@@ -25,7 +25,8 @@ nlohmann::json parse_json(const std::string& path, const std::string& text) {
     if (event == Json::parse_event_t::key && problem.empty() &&
         !keys.back().insert(value.get<std::string>()).second)
       problem = "duplicate key \"" + value.get<std::string>() + "\"";
-    if (!problem.empty()) throw Error(ExitCode::kBadData, {.path = path, .field = "JSON", .found = problem});
+    if (!problem.empty())
+      throw Error(ExitCode::kBadData, {.path = path, .field = "JSON", .found = problem});
     return true;
   };
   try {

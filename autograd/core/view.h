@@ -1,0 +1,39 @@
+// All that a kernel sees of a tensor: a pointer, a matrix shape with a row stride, a type.
+#pragma once
+
+#include <cstdint>
+
+#include "autograd/core/dtype.h"
+
+namespace ag {
+
+struct ConstView {
+  const void* data = nullptr;
+  int64_t rows = 0, cols = 0;
+  int64_t ld = 0;  // elements between the starts of two rows
+  DType dtype = DType::f32;
+
+  int64_t numel() const { return rows * cols; }
+  template <class T>
+  const T* row(int64_t i) const {
+    return static_cast<const T*>(data) + i * ld;
+  }
+};
+
+// A destination. `accumulate` chooses += over =; a kernel honours it on every output it has.
+struct View {
+  void* data = nullptr;
+  int64_t rows = 0, cols = 0;
+  int64_t ld = 0;
+  DType dtype = DType::f32;
+  bool accumulate = false;
+
+  operator ConstView() const { return {data, rows, cols, ld, dtype}; }
+  int64_t numel() const { return rows * cols; }
+  template <class T>
+  T* row(int64_t i) const {
+    return static_cast<T*>(data) + i * ld;
+  }
+};
+
+}  // namespace ag
