@@ -1,9 +1,48 @@
 #include "core/error.h"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <string_view>
+
+#include "core/text.h"
 
 namespace core {
+namespace {
+
+constexpr size_t kMaxLineBytes = 4096;
+
+// A message quotes files, hostile ones too: line breaks, terminal escapes and bytes that are not
+// UTF-8 become \xNN, and an endless line is cut.
+std::string printable(std::string_view line) {
+  const bool cut = line.size() > kMaxLineBytes;
+  if (cut) line = line.substr(0, kMaxLineBytes);
+  std::string text;
+  const auto escape = [&](char c) {
+    char code[5];
+    std::snprintf(code, sizeof code, "\\x%02x", static_cast<unsigned>(static_cast<uint8_t>(c)));
+    text += code;
+  };
+  while (!line.empty()) {
+    const std::string_view valid = line.substr(0, find_invalid_utf8(line));
+    for (size_t i = 0; i < valid.size(); ++i) {
+      const bool c1_control =
+          valid[i] == '\xC2' && i + 1 < valid.size() && static_cast<uint8_t>(valid[i + 1]) < 0xA0;
+      if (c1_control) escape(valid[i++]);
+      if (c1_control || static_cast<uint8_t>(valid[i]) < 0x20 || valid[i] == 0x7F)
+        escape(valid[i]);
+      else
+        text += valid[i];
+    }
+    line.remove_prefix(valid.size());
+    if (line.empty()) break;
+    escape(line[0]);
+    line.remove_prefix(1);
+  }
+  return cut ? text + "..." : text;
+}
+
+}  // namespace
 
 std::string format_fault(const Fault& f) {
   std::string line;
@@ -15,7 +54,7 @@ std::string format_fault(const Fault& f) {
   if (!f.expected.empty()) line += " expected " + f.expected;
   if (!f.found.empty()) line += (f.expected.empty() ? " " : ", got ") + f.found;
   if (!f.hint.empty()) line += "; " + f.hint;
-  return line;
+  return printable(line);
 }
 
 Error::Error(ExitCode code, const Fault& fault)
@@ -31,6 +70,7 @@ void fail_errno(const std::string& operation, const std::string& path, int error
   switch (error_number) {
     case ENOENT:
     case ENOTDIR:
+    case ELOOP:
       code = ExitCode::kMissingInput;
       break;
     case EACCES:

@@ -23,7 +23,8 @@ struct Descriptor {
 };
 
 Descriptor open_or_fail(const fs::path& path, int flags) {
-  const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
+  // O_NONBLOCK: opening a FIFO must lead to the refusal below, not wait for a writer.
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail_errno("open", path, errno);
   return {fd};
 }

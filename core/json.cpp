@@ -29,6 +29,13 @@ nlohmann::json parse_json(const std::string& path, const std::string& text) {
       throw Error(ExitCode::kBadData, {.path = path, .field = "JSON", .found = problem});
     return true;
   };
+  // The parser takes NUL for the end of the text and would not look at what follows.
+  if (const size_t nul = text.find('\0'); nul != std::string::npos)
+    fail(ExitCode::kBadData, {.path = path,
+                              .place = "byte " + std::to_string(nul),
+                              .field = "JSON",
+                              .expected = "text",
+                              .found = "a NUL byte"});
   try {
     return Json::parse(text, watch);
   } catch (const Json::parse_error& e) {
