@@ -1,0 +1,30 @@
+#include "autograd/checkpoint.h"
+
+namespace ag {
+namespace {
+
+struct Checkpoint {
+  static constexpr const char* kName = "checkpoint";
+  Tensor x;
+  bool wants_x;
+  std::function<Value(const Value&)> fn;
+
+  void backward(Grads& g) const {
+    Tape inner;
+    const Value input = wants_x ? inner.leaf(x) : inner.constant(x);
+    const Value output = fn(input);
+    inner.backward(output, g.out());
+    if (wants_x) g.pass(0, inner.gradient(input));
+  }
+};
+
+}  // namespace
+
+Value checkpoint(const Value& x, std::function<Value(const Value&)> fn) {
+  Tape first(Tape::Mode::kOff, x.tape);
+  Tensor y = fn(first.constant(x.data)).data;
+  return x.tape->record(Checkpoint{x.data, x.wants_gradient(), std::move(fn)}, {x}, std::move(y),
+                        first.used_trainable());
+}
+
+}  // namespace ag

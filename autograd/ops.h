@@ -1,0 +1,66 @@
+// The public ops, one line of shapes each. Types: activations are f32, bf16 or f64 ("T"); the
+// residual stream, statistics and norm weights are wide (f32; f64 when T is f64). rms_norm (wide ->
+// T) and linear_residual (T -> wide) stand at the border; anywhere else types must agree.
+//
+// N = B * Tokens rows, row-major. Every op throws kInternal naming itself when shapes or types
+// disagree.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "autograd/kernels/attention_shape.h"
+#include "autograd/kernels/rope_plan.h"
+#include "autograd/tape.h"
+
+namespace ag {
+
+// Tokens of one or more sequences on their way through a model: ids [N] i32.
+struct TokenIds {
+  Tensor ids;
+  int64_t tokens_per_sequence;
+};
+
+// table [V, D] T, ids [N] i32 -> [N, D] wide.
+Value embedding(Tape& tape, Param& table, const Tensor& ids);
+
+// x [N, D] wide, weight [D] wide -> [N, D] of type `out`.  y = x / sqrt(mean(x^2) + eps) * weight
+Value rms_norm(const Value& x, Param& weight, double eps, DType out);
+
+// x [N, D] T, weight [F, D], bias [F] or null -> [N, F] T.  y = x weight^T + bias
+Value linear(const Value& x, Param& weight, Param* bias);
+
+// The same, added to residual [N, F] wide -> [N, F] wide.
+Value linear_residual(const Value& x, Param& weight, Param* bias, const Value& residual);
+
+// x + y, [N, D] each.
+Value add(const Value& x, const Value& y);
+
+// silu(gate) * up, [N, F] each.
+Value swiglu(const Value& gate, const Value& up);
+
+// Cosines and sines of position * inverse frequency, [positions, P] wide. Shared by all layers.
+struct RopeTable {
+  Tensor cosine, sine;
+  static RopeTable build(const std::vector<double>& inverse_frequencies, int64_t positions,
+                         DType wide);
+};
+
+// x [N, plan.columns] T -> the same shape, columns turned and placed as the plan says. Row n has
+// position first_position + n % tokens. `plan` and `table` must outlive the tape.
+Value rope(const Value& x, const RopePlan& plan, const RopeTable& table, int64_t tokens,
+           int64_t first_position);
+
+// q [B*Tq, H*D], k_rope and k_nope [B*Tk, *] (either may be a constant without data), v [B*Tk,
+// G*Dv]
+// -> [B*Tq, H*Dv]. Causal; see AttentionShape. Keeps q, k, v, out and lse [B*H, Tq].
+Value attention(const Value& q, const Value& k_rope, const Value& k_nope, const Value& v,
+                const AttentionShape& shape);
+
+// h [N, D] T, weight [V, D] T, targets [N] i32 -> [1] f64: the sum over rows of -log softmax(h
+// weight^T)[target]. Logits exist for one chunk of rows at a time, in the forward and again in the
+// backward. `row_loss`, when given, receives the loss of each row, [N, 1] f64.
+Value linear_cross_entropy(const Value& h, Param& weight, const Tensor& targets,
+                           Tensor* row_loss = nullptr);
+
+}  // namespace ag
