@@ -1,0 +1,100 @@
+// Byte-pair encoding: a word's code points become tokens, then the neighbours whose merge has the
+// lowest rank (leftmost first) become one token, until no merge applies. O(n log n) for n symbols.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "data/byte_level.h"
+#include "data/tokenizer_json.h"
+
+namespace data {
+
+// (left token, right token) -> rank. Open addressing: two probes for every merge of every word.
+class MergeTable {
+ public:
+  static constexpr uint32_t kAbsent = UINT32_MAX;
+
+  explicit MergeTable(size_t capacity = 0);
+  void insert_or_assign(uint32_t left, uint32_t right, uint32_t rank);
+  uint32_t rank(uint32_t left, uint32_t right) const {
+    return slots_[slot_of(uint64_t{left} << 32 | right)].rank;
+  }
+
+ private:
+  struct Slot {
+    uint64_t pair = 0;
+    uint32_t rank = kAbsent;
+  };
+  size_t slot_of(uint64_t pair) const {
+    size_t i = static_cast<size_t>(pair * 0x9E3779B97F4A7C15u >> shift_);
+    while (slots_[i].rank != kAbsent && slots_[i].pair != pair) i = (i + 1) & (slots_.size() - 1);
+    return i;
+  }
+
+  std::vector<Slot> slots_;  // power of two, at most half full
+  int shift_;
+};
+
+// The `model` of a tokenizer.json of type BPE.
+class Bpe {
+ public:
+  // Working memory of encode_word; reused between calls, never shared between threads.
+  struct Workspace {
+    struct Symbol {
+      uint32_t id, previous, next;
+    };
+    std::vector<Symbol> symbols;
+    std::vector<uint64_t> heap;  // rank << 32 | symbol; the smallest on top
+  };
+
+  // Validates everything; throws kBadData naming file and path. `byte_level`: words come in the
+  // byte-level alphabet.
+  static Bpe parse(const JsonNode& model, bool byte_level);
+
+  // Appends the tokens of one word. Throws kBadData for a code point without a token if the model
+  // has no unknown token. Requires: valid UTF-8, fewer than 2^32 - 1 bytes.
+  void encode_word(std::string_view word, Workspace& work, std::vector<uint32_t>& ids) const;
+
+  std::optional<uint32_t> token_id(std::string_view token) const;
+  const std::string* token(uint32_t id) const;    // null if no token has this id
+  size_t size() const { return tokens_.size(); }  // largest id + 1
+  size_t unused_ids() const { return tokens_.size() - ids_.size(); }
+
+ private:
+  struct Merge {
+    uint32_t left, right, result;
+  };
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view s) const { return std::hash<std::string_view>()(s); }
+  };
+  static constexpr uint32_t kNone = UINT32_MAX;
+
+  void read_vocab(const JsonNode& vocab);
+  void read_merges(const JsonNode& merges);
+  void add_merge(const JsonNode& merge, const std::string& left, const std::string& right);
+  void read_unknown(const JsonNode& model);
+  void index_code_points();
+  void check_coverage(const JsonNode& model, bool byte_level) const;
+  uint32_t code_point_id(std::string_view text, char32_t code_point) const;
+  void spell(std::string_view word, Workspace& work) const;
+  void merge_all(Workspace& work) const;
+
+  std::unordered_map<std::string, uint32_t, Hash, std::equal_to<>> ids_;
+  std::vector<const std::string*> tokens_;  // by id; keys of ids_
+  std::vector<Merge> merges_;               // by rank
+  MergeTable ranks_;
+  std::array<uint32_t, kByteLevelEnd> code_point_ids_{};  // kNone where there is no token
+  std::array<uint32_t, 256> byte_ids_{};                  // <0x00> ... <0xFF>, if byte_fallback_
+  uint32_t unknown_id_ = kNone;
+  bool fuse_unknown_ = false, byte_fallback_ = false, ignore_merges_ = false;
+};
+
+}  // namespace data
