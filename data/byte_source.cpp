@@ -1,0 +1,219 @@
+#include "data/byte_source.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string_view>
+#include <vector>
+
+#include "core/error.h"
+
+namespace data {
+namespace {
+
+namespace fs = std::filesystem;
+using core::ExitCode;
+
+constexpr size_t kInputBuffer = size_t{1} << 18;
+
+// The file on disk. Notices at its end that it was written to in the meantime.
+class InputFile {
+ public:
+  explicit InputFile(const fs::path& path)
+      : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (fd_ < 0) core::fail_errno("open", path, errno);
+    try {
+      opened_ = status();
+      if (!S_ISREG(opened_.st_mode))
+        core::fail(ExitCode::kMissingInput, {.path = path,
+                                             .field = "file",
+                                             .expected = "a regular file",
+                                             .found = "something else"});
+    } catch (...) {
+      ::close(fd_);
+      throw;
+    }
+  }
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+  ~InputFile() { ::close(fd_); }
+
+  size_t read(char* out, size_t capacity) {
+    ssize_t n;
+    do {
+      n = ::read(fd_, out, capacity);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) core::fail_errno("read", path_, errno);
+    if (n == 0 && capacity > 0) check_unchanged();
+    done_ += static_cast<uint64_t>(n);
+    return static_cast<size_t>(n);
+  }
+
+  // The first bytes, without moving on.
+  std::string peek(size_t count) const {
+    std::string bytes(count, '\0');
+    const ssize_t n = ::pread(fd_, bytes.data(), count, 0);
+    if (n < 0) core::fail_errno("read", path_, errno);
+    bytes.resize(static_cast<size_t>(n));
+    return bytes;
+  }
+
+  uint64_t size() const { return static_cast<uint64_t>(opened_.st_size); }
+  uint64_t done() const { return done_; }
+
+ private:
+  struct stat status() const {
+    struct stat info {};
+    if (::fstat(fd_, &info) != 0) core::fail_errno("stat", path_, errno);
+    return info;
+  }
+
+  void check_unchanged() const {
+    const struct stat now = status();
+    if (now.st_size == opened_.st_size && now.st_mtim.tv_sec == opened_.st_mtim.tv_sec &&
+        now.st_mtim.tv_nsec == opened_.st_mtim.tv_nsec)
+      return;
+    core::fail(ExitCode::kBadData, {.path = path_,
+                                    .field = "file",
+                                    .expected = "the same content throughout",
+                                    .found = "a file that was written to while it was read"});
+  }
+
+  fs::path path_;
+  int fd_;
+  struct stat opened_ {};
+  uint64_t done_ = 0;
+};
+
+class PlainSource : public ByteSource {
+ public:
+  explicit PlainSource(const fs::path& path) : file_(path) {
+    struct Magic {
+      std::string_view bytes, name;
+    };
+    // A zip needs its whole magic: "PK" alone may begin a text.
+    for (const Magic& magic : {Magic{"\x1f\x8b", "gzip (1f 8b); name it .gz"},
+                               Magic{"\x28\xb5\x2f\xfd", "zstd (28 b5 2f fd); name it .zst"},
+                               Magic{"PK\x03\x04", "zip (50 4b 03 04); unpack it"},
+                               Magic{"PAR1\x15", "parquet (PAR1); export it to .jsonl first"}})
+      if (file_.peek(magic.bytes.size()) == magic.bytes)
+        core::fail(ExitCode::kBadData, {.path = path,
+                                        .field = "content",
+                                        .expected = "text",
+                                        .found = fmt::format("what looks like {}", magic.name)});
+  }
+
+  size_t read(char* out, size_t capacity) override { return file_.read(out, capacity); }
+  uint64_t input_size() const override { return file_.size(); }
+  uint64_t input_read() const override { return file_.done(); }
+
+ private:
+  InputFile file_;
+};
+
+// One or more gzip members, one after the other.
+class GzipSource : public ByteSource {
+ public:
+  explicit GzipSource(const fs::path& path) : file_(path), input_(kInputBuffer) {
+    constexpr int kGzipOnly = 16;
+    if (inflateInit2(&stream_, MAX_WBITS + kGzipOnly) != Z_OK)
+      core::fail(ExitCode::kOutOfMemory, {.path = path, .field = "gzip", .found = "no memory"});
+  }
+  ~GzipSource() override { inflateEnd(&stream_); }
+
+  size_t read(char* out, size_t capacity) override {
+    constexpr size_t kMost = size_t{1} << 30;  // zlib counts in 32 bits
+    const auto size = static_cast<uInt>(std::min(capacity, kMost));
+    stream_.next_out = reinterpret_cast<Bytef*>(out);
+    stream_.avail_out = size;
+    while (stream_.avail_out > 0) {
+      if (stream_.avail_in == 0) refill();
+      if (!inside_member_) {
+        if (stream_.avail_in == 0) break;
+        inflateReset(&stream_);
+        inside_member_ = true;
+      }
+      const int result = inflate(&stream_, Z_NO_FLUSH);
+      if (result == Z_STREAM_END)
+        inside_member_ = false;
+      else if (result == Z_BUF_ERROR && at_end_)
+        throw DamagedStream{"gzip", "the file ends inside the stream"};
+      else if (result != Z_OK && result != Z_BUF_ERROR)
+        throw DamagedStream{"gzip", stream_.msg != nullptr ? stream_.msg : "damaged data"};
+    }
+    return size - stream_.avail_out;
+  }
+  uint64_t input_size() const override { return file_.size(); }
+  uint64_t input_read() const override { return file_.done(); }
+
+ private:
+  void refill() {
+    if (at_end_) return;
+    const size_t n = file_.read(input_.data(), input_.size());
+    at_end_ = n == 0;
+    stream_.next_in = reinterpret_cast<Bytef*>(input_.data());
+    stream_.avail_in = static_cast<uInt>(n);
+  }
+
+  InputFile file_;
+  std::vector<char> input_;
+  z_stream stream_{};
+  bool inside_member_ = true, at_end_ = false;  // an empty file is a truncated one
+};
+
+// One or more zstd frames. zstd itself refuses windows above 128 MiB.
+class ZstdSource : public ByteSource {
+ public:
+  explicit ZstdSource(const fs::path& path)
+      : file_(path), buffer_(kInputBuffer), stream_(ZSTD_createDStream()) {
+    if (stream_ == nullptr)
+      core::fail(ExitCode::kOutOfMemory, {.path = path, .field = "zstd", .found = "no memory"});
+  }
+
+  size_t read(char* out, size_t capacity) override {
+    ZSTD_outBuffer output{out, capacity, 0};
+    while (output.pos < output.size) {
+      if (input_.pos == input_.size) refill();
+      const bool starved = input_.pos == input_.size;
+      if (starved && !inside_frame_) break;
+      const size_t before = output.pos;
+      const size_t result = ZSTD_decompressStream(stream_.get(), &output, &input_);
+      if (ZSTD_isError(result) != 0) throw DamagedStream{"zstd", ZSTD_getErrorName(result)};
+      inside_frame_ = result != 0;
+      if (starved && inside_frame_ && output.pos == before)
+        throw DamagedStream{"zstd", "the file ends inside the stream"};
+    }
+    return output.pos;
+  }
+  uint64_t input_size() const override { return file_.size(); }
+  uint64_t input_read() const override { return file_.done(); }
+
+ private:
+  struct FreeStream {
+    void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
+  };
+
+  void refill() { input_ = {buffer_.data(), file_.read(buffer_.data(), buffer_.size()), 0}; }
+
+  InputFile file_;
+  std::vector<char> buffer_;
+  std::unique_ptr<ZSTD_DStream, FreeStream> stream_;
+  ZSTD_inBuffer input_{nullptr, 0, 0};
+  bool inside_frame_ = true;  // an empty file is a truncated one
+};
+
+}  // namespace
+
+std::unique_ptr<ByteSource> open_byte_source(const fs::path& path) {
+  if (path.extension() == ".gz") return std::make_unique<GzipSource>(path);
+  if (path.extension() == ".zst") return std::make_unique<ZstdSource>(path);
+  return std::make_unique<PlainSource>(path);
+}
+
+}  // namespace data

@@ -1,0 +1,34 @@
+// The decompressed bytes of a plain, .gz or .zst file, in order, with bounded memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace data {
+
+// Thrown by read() when the compressed stream is damaged. The caller knows the line and says so.
+struct DamagedStream {
+  std::string format, found;  // "gzip", "the file ends inside the stream"
+};
+
+class ByteSource {
+ public:
+  virtual ~ByteSource() = default;
+
+  // Fills up to `capacity` bytes; 0 only at the end. Throws DamagedStream, or core::Error (kIo)
+  // when reading fails, or kBadData when the file changed while it was read.
+  virtual size_t read(char* out, size_t capacity) = 0;
+
+  // Bytes of the file on disk, and how many of them have been read.
+  virtual uint64_t input_size() const = 0;
+  virtual uint64_t input_read() const = 0;
+};
+
+// By extension: .gz, .zst, anything else is plain. Throws kMissingInput / kPermission when it
+// cannot be opened, kBadData when a plain file starts like gzip, zstd, zip or Parquet.
+std::unique_ptr<ByteSource> open_byte_source(const std::filesystem::path& path);
+
+}  // namespace data
