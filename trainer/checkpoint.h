@@ -1,0 +1,80 @@
+// Checkpoints of a run: checkpoints/step-000001200/, each complete, verified when written and again
+// before use. Format: docs/checkpoint_format.md.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "trainer/checkpoint_folder.h"
+#include "trainer/manifest.h"
+#include "trainer/state_registry.h"
+
+namespace trainer {
+
+struct CheckpointRequest {
+  int64_t step = 0;
+  std::string config;  // resolved
+  nlohmann::json provenance = nlohmann::json::object();
+  std::vector<std::filesystem::path> companions;  // config.json, tokenizer.json, ...
+  uint64_t bytes_per_file = kBytesPerFile;
+};
+
+struct SavedCheckpoint {
+  std::filesystem::path path;
+  std::string manifest_hash;
+};
+
+// Returns when the checkpoint is durable. A checkpoint of the same step that is already there (from
+// before a run was set back) is exchanged for the new one. Failure leaves `directory` as it was:
+// kIo when the disk is full, naming the bytes needed and free.
+SavedCheckpoint save_checkpoint(const std::filesystem::path& directory,
+                                const StateRegistry& registry, const CheckpointRequest& request);
+
+// The manifest of a whole checkpoint; throws as verify_folder() does, kBadData also when the step
+// is not the folder's.
+Manifest verify_checkpoint(const std::filesystem::path& path, bool full);
+
+// Fills the registry in place. Requires: `path` was verified. Throws kNoValidCheckpoint naming an
+// entry that only one side has, kBadConfig for another shape, dtype or constant; nothing is loaded
+// then.
+Manifest load_checkpoint(const std::filesystem::path& path, StateRegistry& registry);
+
+struct CheckpointPath {
+  int64_t step;
+  std::filesystem::path path;
+};
+// step-* folders, newest first; anything else is ignored.
+std::vector<CheckpointPath> find_checkpoints(const std::filesystem::path& directory);
+
+struct ValidCheckpoint {
+  int64_t step;
+  std::filesystem::path path;
+  Manifest manifest;
+  std::vector<std::string> warnings;  // one line per invalid newer checkpoint
+};
+
+enum class Invalid {
+  quarantine,  // moved to quarantine/ with the reason beside it; for the owner of the run's lock
+  leave,
+};
+
+// The newest valid checkpoint, fully verified; nullopt if there is none at all. Throws
+// kNoValidCheckpoint, having moved nothing, when none of those there is valid, and when only
+// quarantine/ has any: a run never starts anew by itself.
+std::optional<ValidCheckpoint> newest_valid(const std::filesystem::path& directory,
+                                            Invalid invalid);
+
+// Removes all but the newest `keep_last` (at least 1) and, if keep_every > 0, the steps that are
+// multiples of it. To be called after a commit. Returns what was removed.
+std::vector<int64_t> apply_retention(const std::filesystem::path& directory, int64_t keep_last,
+                                     int64_t keep_every);
+
+// Removes what dead writers left: .tmp-STEP-NONCE and .trash-STEP-NONCE, nothing else. For the
+// owner of the run's lock. Returns the names.
+std::vector<std::string> remove_leftovers(const std::filesystem::path& directory);
+
+}  // namespace trainer

@@ -1,0 +1,189 @@
+#include "trainer/checkpoint_folder.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <stdio.h>
+
+#include <cerrno>
+#include <random>
+#include <set>
+#include <utility>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/hash.h"
+
+namespace trainer {
+namespace {
+
+using core::ExitCode;
+namespace fs = std::filesystem;
+
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+bool rename_with(const fs::path& from, const fs::path& to, unsigned flags) {
+  return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) == 0;
+}
+
+// The temporary folder; removed unless committed.
+class Staging {
+ public:
+  Staging(const fs::path& target, const std::string& tag)
+      : target_(target), path_(parent_of(target) / with_nonce(".tmp-" + tag)) {
+    core::create_directories(path_);
+  }
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+  ~Staging() { discard_folder(path_); }
+
+  const fs::path& path() const { return path_; }
+
+  // After an exchange path() is the old folder, which the destructor removes.
+  void commit(IfExists if_exists) {
+    core::sync_directory(path_);
+    if (!rename_with(path_, target_, RENAME_NOREPLACE)) {
+      if (errno == EINVAL || errno == ENOSYS)
+        rename_plainly(if_exists);  // a file system without the flags
+      else if (errno != EEXIST)
+        core::fail_errno("rename", target_, errno);
+      else if (if_exists == IfExists::refuse)
+        refuse_existing();
+      else if (!rename_with(path_, target_, RENAME_EXCHANGE))
+        core::fail_errno("exchange", target_, errno);
+    }
+    core::sync_directory(parent_of(target_));
+  }
+
+ private:
+  [[noreturn]] void refuse_existing() const {
+    core::fail(ExitCode::kRunLocked, {.path = target_,
+                                      .field = "folder",
+                                      .expected = "a new name",
+                                      .found = "one that exists",
+                                      .hint = "remove it or choose another name"});
+  }
+
+  void rename_plainly(IfExists if_exists) {
+    const fs::path old = path_.string() + ".old";
+    const bool exists = fs::exists(target_);
+    if (exists && if_exists == IfExists::refuse) refuse_existing();
+    if (exists && ::rename(target_.c_str(), old.c_str()) != 0)
+      core::fail_errno("rename", target_, errno);
+    if (::rename(path_.c_str(), target_.c_str()) != 0) {
+      const int error = errno;
+      if (exists) ::rename(old.c_str(), target_.c_str());
+      core::fail_errno("rename", target_, error);
+    }
+    if (exists) discard_folder(old);
+  }
+
+  fs::path target_, path_;
+};
+
+uint64_t bytes_needed(const FolderContents& contents) {
+  constexpr uint64_t kManifestAndHeaders = 1 << 16;
+  uint64_t bytes = kManifestAndHeaders;
+  for (const H5Source& source : contents.sources) bytes += source.bytes();
+  for (const fs::path& file : contents.companions) {
+    std::error_code error;
+    bytes += fs::file_size(file, error);
+    if (error) core::fail_errno("stat", file, error.value());
+  }
+  return bytes;
+}
+
+void require_free_space(const fs::path& target, uint64_t needed) {
+  const uint64_t wanted = needed + needed / 5;
+  const uint64_t available = core::free_disk_bytes(parent_of(target));
+  if (available >= wanted) return;
+  core::fail(ExitCode::kIo, {.path = target,
+                             .field = "disk space",
+                             .expected = fmt::format("{} bytes", wanted),
+                             .found = fmt::format("{} free", available),
+                             .hint = "free disk space and run the same command again"});
+}
+
+void fill(const fs::path& folder, FolderContents& contents) {
+  Manifest& manifest = contents.manifest;
+  manifest.tensors =
+      write_h5_set(folder, contents.prefix, contents.sources, contents.bytes_per_file);
+  for (const fs::path& file : contents.companions)
+    core::copy_file_atomically(file, folder / file.filename());
+  for (const auto& entry : fs::directory_iterator(folder))
+    manifest.files[entry.path().filename()] = {entry.file_size(),
+                                               core::hash_file_hex(entry.path())};
+  core::write_file_atomically(folder / kManifestName, format_manifest(manifest));
+}
+
+}  // namespace
+
+std::string with_nonce(const std::string& name) {
+  std::random_device random;
+  return fmt::format("{}-{:08x}{:08x}", name, random(), random());
+}
+
+void discard_folder(const fs::path& folder) noexcept {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error))
+    if (entry.is_regular_file(error) && entry.path().extension() == ".h5")
+      fs::resize_file(entry.path(), 0, error);
+  fs::remove_all(folder, error);
+}
+
+std::string write_folder(const fs::path& target, FolderContents contents, IfExists if_exists) {
+  core::create_directories(parent_of(target));
+  if (if_exists == IfExists::refuse && fs::exists(fs::symlink_status(target)))
+    core::fail(ExitCode::kRunLocked, {.path = target,
+                                      .field = "folder",
+                                      .expected = "a new name",
+                                      .found = "one that exists",
+                                      .hint = "remove it or choose another name"});
+  const uint64_t needed = bytes_needed(contents);
+  require_free_space(target, needed);
+  try {
+    Staging staging(target, contents.tag);
+    fill(staging.path(), contents);
+    const std::string hash = manifest_hash(staging.path());
+    staging.commit(if_exists);
+    return hash;
+  } catch (const core::Error& e) {
+    if (e.code() != ExitCode::kIo && e.code() != ExitCode::kBadData) throw;
+    // kBadData: what came back from the disk is not what was written, which is the disk's fault.
+    throw core::Error(ExitCode::kIo, fmt::format("{} (writing {} needs {} bytes, {} are free)",
+                                                 e.what(), target.string(), needed,
+                                                 core::free_disk_bytes(parent_of(target))));
+  }
+}
+
+Manifest verify_folder(const fs::path& folder, Depth depth) {
+  Manifest manifest = read_manifest(folder);
+  for (const auto& [name, file] : manifest.files) {
+    std::error_code error;
+    const uint64_t bytes = fs::file_size(folder / name, error);
+    if (error) core::fail_errno("stat", folder / name, error.value());
+    if (bytes != file.bytes)
+      core::fail(ExitCode::kBadData, {.path = folder / name,
+                                      .field = "size",
+                                      .expected = fmt::format("{} bytes", file.bytes),
+                                      .found = fmt::format("{}", bytes)});
+  }
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().extension() == ".h5" && !manifest.files.contains(entry.path().filename()))
+      core::fail(ExitCode::kBadData, {.path = entry.path(),
+                                      .field = "file",
+                                      .expected = "only those of the manifest",
+                                      .found = "an unknown one"});
+  if (depth == Depth::sizes) return manifest;
+  for (const auto& [name, file] : manifest.files) {
+    const std::string hash = core::hash_file_hex(folder / name);
+    if (hash != file.hash)
+      core::fail(ExitCode::kBadData,
+                 {.path = folder / name, .field = "hash", .expected = file.hash, .found = hash});
+  }
+  check_h5_set(folder, manifest.tensors, FiniteScan::yes);
+  return manifest;
+}
+
+}  // namespace trainer

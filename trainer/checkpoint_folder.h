@@ -1,0 +1,49 @@
+// A folder of state - a checkpoint or a native model - that appears whole, by one rename, or not at
+// all:  .tmp-TAG-NONCE/ {h5 files, companions, MANIFEST.json last} -> fsync -> rename -> fsync.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "trainer/h5_set.h"
+#include "trainer/manifest.h"
+
+namespace trainer {
+
+enum class IfExists {
+  refuse,   // kRunLocked
+  replace,  // exchanged in one step, then removed
+};
+
+struct FolderContents {
+  std::string tag;     // of the temporary name
+  std::string prefix;  // of the HDF5 files
+  std::vector<H5Source> sources;
+  std::vector<std::filesystem::path> companions;  // copied under their file names
+  Manifest manifest;                              // tensors and files are filled in
+  uint64_t bytes_per_file = kBytesPerFile;
+};
+
+// Returns the manifest's hash. On failure the temporary folder is gone, `target` is as it was, and
+// the error names the bytes needed and free. Asks for 1.2 times the size to be free beforehand.
+std::string write_folder(const std::filesystem::path& target, FolderContents contents,
+                         IfExists if_exists);
+
+enum class Depth {
+  sizes,  // manifest and file sizes
+  full,   // and file hashes, then HDF5: names, dtypes, shapes, tensor hashes, finite values
+};
+
+// Throws kBadData, kMissingInput, kIo or kNumerical for what does not hold; kBadConfig for a format
+// that is too new. HDF5 sees no byte before the hash of its file was right.
+Manifest verify_folder(const std::filesystem::path& folder, Depth depth);
+
+// "NAME-0123456789abcdef": no two are the same.
+std::string with_nonce(const std::string& name);
+
+// rm -r that frees the disk space even of files that a failed HDF5 close holds open. Never throws.
+void discard_folder(const std::filesystem::path& folder) noexcept;
+
+}  // namespace trainer

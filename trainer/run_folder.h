@@ -1,0 +1,58 @@
+// runs/<project>/<run>/: run.lock, status.json, config.yaml, config.resolved.yaml, metrics.jsonl,
+// trainer.log, checkpoints/. One process at a time owns it; the lock ends with the process.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace trainer {
+
+class RunFolder {
+ public:
+  // Creates and locks <output_dir>/<project>/<run>. Throws kRunLocked naming host, process and
+  // start time of the owner; kIo or kPermission when the folder cannot be made or written;
+  // kBadConfig for a name that is not one folder.
+  RunFolder(const std::filesystem::path& output_dir, const std::string& project,
+            const std::string& run);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
+  std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
+  std::filesystem::path log() const { return path_ / "trainer.log"; }
+
+  // config.yaml: the bytes of the user's file; config.resolved.yaml: all that the run uses.
+  void write_config(const std::string& input, const std::string& resolved) const;
+  // Replaces status.json as a whole.
+  void write_status(const nlohmann::json& status) const;
+
+ private:
+  void lock();
+
+  std::filesystem::path path_;
+  int lock_ = -1;
+};
+
+// metrics.jsonl: one object per line, each with "step", handed to the system line by line. NaN and
+// infinities become null, and the line gets "nan": true.
+class MetricsWriter {
+ public:
+  // Lines of steps after `resumed_step`, and a torn last line, move to metrics.discarded.jsonl: the
+  // run will write them again. 0 for a new run.
+  MetricsWriter(std::filesystem::path path, int64_t resumed_step);
+  ~MetricsWriter();
+  MetricsWriter(const MetricsWriter&) = delete;
+  MetricsWriter& operator=(const MetricsWriter&) = delete;
+
+  void append(nlohmann::json line);
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+};
+
+}  // namespace trainer

@@ -1,0 +1,63 @@
+// Everything that training depends on, by name. What is not here does not survive an interruption;
+// what is here is saved, and loading wants exactly the same names.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "autograd/core/tensor.h"
+#include "trainer/h5.h"
+
+namespace trainer {
+
+class StateRegistry {
+ public:
+  using Getter = std::function<nlohmann::json()>;
+  using Setter = std::function<void(const nlohmann::json&)>;
+
+  // Names are unique over all three kinds (kInternal otherwise).
+  // `live` shares memory with the trainer and is loaded in place. '/' in the name makes groups.
+  void add_tensor(const std::string& name, ag::Tensor live);
+  // Bytes that a run never changes (the kept pairs); a checkpoint with others is refused.
+  void add_constant(const std::string& name, const ag::Shape& shape, std::vector<uint8_t> bytes);
+  // Counters, positions, scalars. A floating value must be finite: JSON has no others.
+  void add_value(const std::string& name, Getter get, Setter set);
+
+  std::vector<std::string> names() const;  // ascending
+  // All tensors and constants, ascending by name; the pointers are live.
+  std::vector<H5Source> sources() const;
+  nlohmann::json values() const;  // object: name -> value
+
+  bool is_constant(const std::string& name) const { return constants_.contains(name); }
+  // Requires: `name` is a tensor's, `data` has its elements.
+  void load_tensor(const std::string& name, const void* data);
+  // Requires: the names of `values` are those of values().
+  void load_values(const nlohmann::json& values);
+
+  // Entries that are saved but not restored: shows that resuming needs each of them.
+  void skip_on_load_for_testing(std::set<std::string> names) { skipped_ = std::move(names); }
+
+ private:
+  struct Constant {
+    ag::Shape shape;
+    std::vector<uint8_t> bytes;
+  };
+  struct Value {
+    Getter get;
+    Setter set;
+  };
+  void claim(const std::string& name);
+
+  std::set<std::string> names_;
+  std::map<std::string, ag::Tensor> tensors_;
+  std::map<std::string, Constant> constants_;
+  std::map<std::string, Value> values_;
+  std::set<std::string> skipped_;
+};
+
+}  // namespace trainer
