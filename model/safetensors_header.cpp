@@ -1,5 +1,7 @@
 // Reads the header of a safetensors file event by event, so that a hostile one is refused at its
 // first excess and never held in memory twice.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -36,9 +38,7 @@ std::optional<uint64_t> bits_of(std::string_view dtype) {
   return it == bits.end() ? std::nullopt : std::optional(it->second);
 }
 
-std::string range(const StoredTensor& t) {
-  return "[" + std::to_string(t.begin) + ", " + std::to_string(t.end) + ")";
-}
+std::string range(const StoredTensor& t) { return fmt::format("[{}, {})", t.begin, t.end); }
 
 // The grammar of the header as a state: where we are is `depth_` plus the key we are under.
 class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
@@ -99,7 +99,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     else if (depth_ == 2 && !in_array_ && field_ == "dtype")
       entry_.dtype = value;
     else
-      wrong_value("\"" + value + "\"");
+      wrong_value(fmt::format("\"{}\"", value));
     return true;
   }
   bool null() override { wrong_value("null"); }
@@ -226,7 +226,7 @@ uint64_t byte_count(const std::string& path, const std::string& name, const Stor
                                     .place = name,
                                     .field = "dtype",
                                     .expected = "a safetensors type such as F32, BF16, F16",
-                                    .found = "\"" + t.dtype.substr(0, 64) + "\""});
+                                    .found = fmt::format("\"{:.64}\"", t.dtype)});
   std::optional<uint64_t> total = *bits;
   for (int64_t extent : t.shape)
     if (total) total = core::checked_mul(*total, static_cast<uint64_t>(extent));
@@ -285,10 +285,10 @@ void check_layout(const std::string& path, const SafetensorsHeader& header, uint
 }  // namespace
 
 std::string to_string(const StoredTensor& tensor) {
-  std::string text = "[";
+  std::string text;
   for (int64_t extent : tensor.shape)
-    text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
-  return text + "]";
+    text.append(text.empty() ? "[" : ", ").append(std::to_string(extent));
+  return text.append(text.empty() ? "[]" : "]");
 }
 
 SafetensorsHeader parse_safetensors_header(const std::string& path,

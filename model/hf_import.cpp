@@ -1,0 +1,190 @@
+#include "model/hf_import.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "model/hf_config.h"
+#include "model/hf_json.h"
+#include "model/hf_names.h"
+#include "model/hf_shards.h"
+
+namespace model {
+namespace {
+
+namespace fs = std::filesystem;
+using core::ExitCode;
+
+constexpr const char* kHead = "lm_head.weight";
+constexpr size_t kMaxNamesShown = 10;
+constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
+
+using Tensors = std::map<std::string, const SafetensorsFile*>;
+using Names = std::vector<std::string>;
+
+std::string shown_names(const Names& names) {
+  std::string text = std::to_string(names.size()) + " (";
+  for (size_t i = 0; i < std::min(names.size(), kMaxNamesShown); ++i)
+    text.append(i > 0 ? ", " : "").append(names[i]);
+  return text.append(names.size() > kMaxNamesShown ? ", ...)" : ")");
+}
+
+// Why names may differ, if it can be told.
+std::string hint_for(const Names& missing, const Names& extra) {
+  for (const std::string& name : extra) {
+    if (name.ends_with("q_norm.weight") || name.ends_with("k_norm.weight"))
+      return "QK-norm is not supported";
+    for (const std::string& wanted : missing)
+      if (name.ends_with(wanted) && name.size() > wanted.size())
+        return fmt::format("names carry the prefix \"{}\"; remove it",
+                           name.substr(0, name.size() - wanted.size()));
+  }
+  if (missing.size() == 1 && missing[0] == kHead)
+    return "config.json says tie_word_embeddings false; set it to true if they are tied";
+  return "config.json and the weights describe different models";
+}
+
+// Old checkpoints carry the inverse frequencies as a buffer; they follow from the configuration.
+bool is_buffer(const std::string& name) { return name.ends_with(".rotary_emb.inv_freq"); }
+
+void check_names(const std::string& folder, const LlamaConfig& config,
+                 const std::map<std::string, ParameterShape>& wanted, const Tensors& tensors) {
+  Names missing, extra;
+  for (const auto& [name, parameter] : wanted)
+    if (!tensors.contains(name)) missing.push_back(name);
+  for (const auto& [name, file] : tensors) {
+    const bool tied_head = config.tie_word_embeddings && name == kHead;
+    if (!wanted.contains(name) && !tied_head && !is_buffer(name)) extra.push_back(name);
+  }
+  if (missing.empty() && extra.empty()) return;
+  std::string found;
+  if (!missing.empty()) found = "missing " + shown_names(missing);
+  if (!extra.empty())
+    found.append(found.empty() ? "" : ", ").append("unexpected ").append(shown_names(extra));
+  core::fail(ExitCode::kBadData, {.path = folder,
+                                  .field = "tensors",
+                                  .expected = fmt::format("the {} of config.json", wanted.size()),
+                                  .found = found,
+                                  .hint = hint_for(missing, extra)});
+}
+
+template <class T>
+void check_finite(const SafetensorsFile& file, const std::string& name, const ag::Tensor& tensor) {
+  const T* first = tensor.view().row<T>(0);
+  const T* last = first + tensor.numel();
+  const auto is_bad = [](T value) { return !std::isfinite(static_cast<float>(value)); };
+  const int64_t bad = std::count_if(first, last, is_bad);
+  if (bad == 0) return;
+  core::fail(ExitCode::kBadData,
+             {.path = file.path().string(),
+              .place = name,
+              .field = "values",
+              .expected = "finite numbers",
+              .found = fmt::format("{} NaN or infinite, the first at element {}", bad,
+                                   std::find_if(first, last, is_bad) - first)});
+}
+
+ag::Tensor load_weight(const SafetensorsFile& file, const std::string& name,
+                       const ParameterShape& wanted) {
+  const StoredTensor& stored = file.at(name);
+  const auto refuse = [&](const char* field, const std::string& expected, const std::string& found,
+                          const std::string& hint) {
+    core::fail(ExitCode::kBadData, {.path = file.path().string(),
+                                    .place = name,
+                                    .field = field,
+                                    .expected = expected,
+                                    .found = found,
+                                    .hint = hint});
+  };
+  if (to_string(stored) != to_string(wanted.shape))
+    refuse("shape", to_string(wanted.shape) + " = " + hf_shape_rule(wanted.path), to_string(stored),
+           "the sizes are those of config.json");
+  if (stored.dtype != "F32" && stored.dtype != "BF16" && stored.dtype != "F16")
+    refuse("dtype", "F32, BF16 or F16", stored.dtype, "");
+  const ag::Tensor tensor = file.load(name);
+  if (tensor.dtype() == ag::DType::bf16)
+    check_finite<ag::bf16>(file, name, tensor);
+  else
+    check_finite<float>(file, name, tensor);
+  return tensor;
+}
+
+// A tied model may store its head all the same; then both must be one matrix.
+void check_tied_head(const Tensors& tensors) {
+  const auto head = tensors.find(kHead);
+  if (head == tensors.end()) return;
+  const std::string embedding = *hf_name_of_path("embed.weight");
+  const SafetensorsFile& other = *tensors.at(embedding);
+  const SafetensorsFile& file = *head->second;
+  const bool equal = file.at(kHead).dtype == other.at(embedding).dtype &&
+                     file.at(kHead).shape == other.at(embedding).shape &&
+                     std::ranges::equal(file.bytes(kHead), other.bytes(embedding));
+  if (!equal)
+    core::fail(ExitCode::kBadData,
+               {.path = file.path().string(),
+                .place = kHead,
+                .field = "values",
+                .expected = "those of " + embedding + ", as config.json ties them",
+                .found = "others",
+                .hint = "set tie_word_embeddings to false if the head is a matrix of its own"});
+}
+
+nlohmann::json read_object(const fs::path& path) {
+  nlohmann::json document = core::read_json(path.string(), kMaxConfigBytes);
+  const JsonObject check(path.string(), "", document);
+  return document;
+}
+
+}  // namespace
+
+Model import_hf(const fs::path& folder, std::vector<std::string>* notes) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error))
+    core::fail(ExitCode::kMissingInput, {.path = folder.string(),
+                                         .field = "model",
+                                         .expected = "a Hugging Face folder",
+                                         .found = "no folder"});
+  Names ignored_keys, odd;
+  const LlamaConfig config = read_hf_config(folder / "config.json", &ignored_keys);
+  if (!ignored_keys.empty())
+    odd.push_back(fmt::format("{}: unknown keys are ignored: {}", (folder / "config.json").string(),
+                              shown_names(ignored_keys)));
+  const HfShards shards(folder, odd);
+  Model model{.spec = ModelSpec::unconverted(config), .weights = {}};
+  std::map<std::string, ParameterShape> wanted;
+  for (const ParameterShape& p : parameter_shapes(model.spec))
+    wanted.emplace(*hf_name_of_path(p.path), p);
+  check_names(folder.string(), config, wanted, shards.tensors());
+  if (config.tie_word_embeddings) check_tied_head(shards.tensors());
+  for (const auto& [name, parameter] : wanted)
+    model.weights[parameter.path] = load_weight(*shards.tensors().at(name), name, parameter);
+  check_weights(model.spec, model.weights, folder.string());
+  if (notes != nullptr) notes->insert(notes->end(), odd.begin(), odd.end());
+  return model;
+}
+
+std::vector<std::string> companion_files(const fs::path& folder) {
+  std::vector<std::string> files;
+  for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json",
+                           "generation_config.json", "special_tokens_map.json"}) {
+    std::error_code error;
+    if (fs::is_regular_file(folder / name, error)) files.emplace_back(name);
+  }
+  return files;
+}
+
+std::vector<int64_t> read_generation_eos(const fs::path& folder) {
+  std::vector<int64_t> ids = read_hf_config(folder / "config.json").eos_token_ids;
+  const fs::path generation = folder / "generation_config.json";
+  std::error_code error;
+  if (!fs::exists(generation, error)) return ids;
+  for (int64_t id : read_eos_token_ids(generation.string(), read_object(generation)))
+    if (std::ranges::find(ids, id) == ids.end()) ids.push_back(id);
+  return ids;
+}
+
+}  // namespace model
