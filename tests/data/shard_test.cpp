@@ -1,0 +1,200 @@
+#include "data/shard.h"
+
+#include <chrono>
+
+#include "data/shard_set.h"
+#include "tests/data/shard_files.h"
+
+namespace data {
+namespace {
+
+namespace fs = std::filesystem;
+using core::ExitCode;
+using ShardTest = ShardFiles;
+
+TEST_F(ShardTest, ReadsTwoAndFourByteIds) {
+  const Shard narrow(write_words<uint16_t>("a.ds", {7, 65535, 3}), 65536);
+  EXPECT_EQ(narrow.tokens(), 3);
+  EXPECT_EQ(narrow.token_size(), 2);
+  EXPECT_EQ(narrow.max_token_id(), 65535);
+  const Shard wide(write_words<uint32_t>("b.ds", {70000, 1, 2, 3}), 151936);
+  EXPECT_EQ(wide.token_size(), 4);
+  int32_t ids[3];
+  wide.read(0, 3, ids);
+  EXPECT_EQ(ids[0], 70000);
+  EXPECT_EQ(ids[2], 2);
+  narrow.read(1, 2, ids);
+  EXPECT_EQ(ids[0], 65535);
+  EXPECT_EQ(ids[1], 3);
+}
+
+TEST_F(ShardTest, MetadataDecidesTheTokenSize) {
+  const fs::path path = write_words<uint32_t>("a.ds", {5, 6});
+  write("a.ds.metadata", "org/name|with|bars|4\n2\n2.00 T");
+  EXPECT_EQ(Shard(path, 1000).token_size(), 4);
+  EXPECT_EQ(Shard(path).tokens(), 2);
+  write("a.ds.metadata", "Unknown Tokenizer|2|2\r\n4\r\n4.00 T");
+  EXPECT_EQ(Shard(path, 1000).tokens(), 4);
+}
+
+TEST_F(ShardTest, RefusesMissingEmptyAndCutFiles) {
+  expect_refused([&] { Shard(at("no.ds"), 100); }, ExitCode::kMissingInput,
+                 {"no.ds", "mha2mla tokenize --tokenizer MODEL --out", "no INPUT"});
+  expect_refused([&] { Shard(write("empty.ds", ""), 100); }, ExitCode::kBadData,
+                 {"empty.ds", "an empty shard"});
+  expect_refused([&] { Shard(write("odd.ds", "abc"), 100); }, ExitCode::kBadData,
+                 {"odd.ds", "multiple of the token size 2", "3 bytes"});
+  expect_refused([&] { Shard(write("six.ds", "abcdef"), 70000); }, ExitCode::kBadData,
+                 {"six.ds", "multiple of the token size 4", "6 bytes"});
+  expect_refused([&] { Shard(write("plain.ds", "abcd")); }, ExitCode::kBadData,
+                 {"token size", "known vocabulary size"});
+  fs::create_directory(at("folder.ds"));
+  expect_refused([&] { Shard(at("folder.ds"), 100); }, ExitCode::kMissingInput, {"regular file"});
+}
+
+TEST_F(ShardTest, RefusesTwoByteShardOfALargeVocabulary) {
+  const fs::path path = write_run("a.ds", 0, 4);
+  write("a.ds.metadata", "t|2\n4\n4.00 T");
+  expect_refused([&] { Shard(path, 151936); }, ExitCode::kBadData,
+                 {"a.ds", "4 bytes for a vocabulary of 151936", "got 2"});
+}
+
+TEST_F(ShardTest, RefusesBrokenMetadata) {
+  const fs::path path = write_run("a.ds", 0, 4);
+  const auto refused = [&](const std::string& text, const std::vector<std::string>& parts) {
+    write("a.ds.metadata", text);
+    expect_refused([&] { Shard(path, 100); }, ExitCode::kBadData, parts);
+  };
+  refused("", {"a.ds.metadata:1:", "token size"});
+  refused("name\n4", {":1:", "token size", "\"name\""});
+  refused("name|3\n4", {":1:", "\"name|3\""});
+  refused("name|2x\n4", {":1:"});
+  refused("name|99999999999999999999999\n4", {":1:"});
+  refused("name|2\n", {":2:", "a number of tokens"});
+  refused("name|2\n-4", {":2:", "\"-4\""});
+  refused("name|2\n5", {":2:", "expected 4 (size of the .ds), got 5"});
+}
+
+TEST_F(ShardTest, RefusesBrokenIndex) {
+  const fs::path path = write_run("a.ds", 0, 10);
+  const auto refused = [&](const std::vector<uint64_t>& ends,
+                           const std::vector<std::string>& parts) {
+    write_words("a.ds.index", ends);
+    expect_refused([&] { Shard(path, 100); }, ExitCode::kBadData, parts);
+  };
+  write_words<uint64_t>("a.ds.index", {3, 3, 10});
+  EXPECT_EQ(Shard(path, 100).tokens(), 10);
+  refused({3, 2, 10}, {"a.ds.index:byte 8:", "an end >= 3", "got 2"});
+  refused({3, 9}, {"byte 8", "10 (tokens in the .ds)", "got 9"});
+  refused({3, 11}, {"byte 8", "got 11"});
+  refused({}, {"8 bytes per document", "0 bytes"});
+  write("a.ds.index", "123456789");
+  expect_refused([&] { Shard(path, 100); }, ExitCode::kBadData, {"9 bytes"});
+}
+
+TEST_F(ShardTest, NamesTheFirstIdOutsideTheVocabulary) {
+  const fs::path path = write_words<uint16_t>("a.ds", {1, 99, 100, 101});
+  const std::vector<std::string> parts = {"a.ds:token 2:", "vocabulary size 100", "got 100"};
+  const Shard shard(path, 100);
+  expect_refused([&] { shard.check_vocab(100); }, ExitCode::kBadData, parts);
+  EXPECT_NO_THROW(shard.check_vocab(102));
+  int32_t ids[3];
+  EXPECT_NO_THROW(shard.read(0, 2, ids));
+  expect_refused([&] { shard.read(1, 3, ids); }, ExitCode::kBadData, parts);
+  write("b.ds.metadata", "t|4\n1\n");
+  const Shard wide(write_words<uint32_t>("b.ds", {0x80000000u}));
+  expect_refused([&] { wide.read(0, 1, ids); }, ExitCode::kBadData, {"token 0", "2147483648"});
+}
+
+TEST_F(ShardTest, RefusesRangesOutsideTheShard) {
+  const Shard shard(write_run("a.ds", 0, 4), 100);
+  int32_t ids[8];
+  EXPECT_NO_THROW(shard.read(4, 0, ids));
+  const std::vector<std::pair<int64_t, int64_t>> ranges = {
+      {0, 5}, {-1, 2}, {4, 1}, {2, -1}, {INT64_MAX, INT64_MAX}};
+  for (const auto& [begin, count] : ranges)
+    expect_refused([&] { shard.read(begin, count, ids); }, ExitCode::kInternal, {"token range"});
+}
+
+TEST_F(ShardTest, NoticesAFileThatChangesDuringTheRun) {
+  const fs::path path = write_run("a.ds", 0, 4);
+  const Shard shard(path, 100);
+  int32_t ids[4];
+  shard.read(0, 4, ids);
+  fs::resize_file(path, 2);  // reading the map now would be a bus error
+  expect_refused([&] { shard.read(0, 4, ids); }, ExitCode::kBadData,
+                 {"a.ds", "8 bytes", "a changed file of 2 bytes"});
+  fs::resize_file(path, 8);
+  fs::last_write_time(path, fs::last_write_time(path) + std::chrono::seconds(5));
+  expect_refused([&] { shard.read(0, 4, ids); }, ExitCode::kBadData, {"a changed file"});
+}
+
+TEST_F(ShardTest, FingerprintKnowsSizeHeadAndTail) {
+  std::vector<uint16_t> ids(3 << 20, 1);
+  const std::string original = Shard(write_words("a.ds", ids), 100).fingerprint();
+  EXPECT_EQ(Shard(write_words("b.ds", ids), 100).fingerprint(), original);
+  ids.back() = 2;
+  EXPECT_NE(Shard(write_words("c.ds", ids), 100).fingerprint(), original);
+  ids.back() = 1;
+  ids.push_back(1);
+  EXPECT_NE(Shard(write_words("d.ds", ids), 100).fingerprint(), original);
+}
+
+TEST_F(ShardTest, FolderIsReadInDatatroveOrder) {
+  for (const char* name : {"00003.ds", "00000.ds", "00004.ds", "00001.ds", "00002.ds"})
+    write_run(name, 0, 4);
+  write("00000.ds.index", "ignored here");
+  write_run("sub/00000.ds", 0, 4);
+  std::vector<std::string> order;
+  for (const fs::path& path : list_shards(folder_)) order.push_back(path.filename());
+  EXPECT_EQ(order,
+            std::vector<std::string>({"00004.ds", "00002.ds", "00003.ds", "00001.ds", "00000.ds"}));
+  EXPECT_EQ(list_shards(at("00003.ds")), std::vector<fs::path>{at("00003.ds")});
+}
+
+TEST_F(ShardTest, FoldersWithoutShardsSayWhatToRun) {
+  const std::string command = "run: mha2mla tokenize --tokenizer MODEL --out ";
+  expect_refused([&] { list_shards(at("none")); }, ExitCode::kMissingInput,
+                 {"none", command + at("none").string() + " INPUT..."});
+  fs::create_directory(at("empty"));
+  expect_refused([&] { list_shards(at("empty")); }, ExitCode::kMissingInput,
+                 {"no .ds file", command});
+  for (const char* name : {"train.parquet", "train.jsonl", "train.jsonl.zst", "train.txt.gz"}) {
+    const fs::path file = write(std::string("raw-") + name + "/" + name, "x");
+    expect_refused([&] { list_shards(file.parent_path()); }, ExitCode::kMissingInput,
+                   {"raw text", command});
+    expect_refused([&] { list_shards(file); }, ExitCode::kMissingInput, {"raw text", command});
+  }
+  write_run("prose.ds", 0, 4);
+  expect_refused([&] { list_shards(at("prose")); }, ExitCode::kMissingInput,
+                 {"did you mean", "prose.ds?"});
+  expect_refused([&] { list_shards(write("x.bin", "ab")); }, ExitCode::kBadData, {"x.bin"});
+}
+
+TEST_F(ShardTest, WindowsGoFileByFileWithoutTails) {
+  write_run("set/a.ds", 100, 7);           // 2 windows of 3, one token dropped
+  write_run("set/b.ds", 200, 2);           // none
+  write_run("set/c.ds", 300, 3);           // 1
+  const ShardSet set(at("set"), 3, 1000);  // order of three files: c, b, a
+  ASSERT_EQ(set.windows(), 3);
+  EXPECT_EQ(set.tokens(), 12);
+  const std::vector<std::vector<int32_t>> expected = {
+      {300, 301, 302}, {100, 101, 102}, {103, 104, 105}};
+  for (int64_t i = 0; i < 3; ++i) {
+    std::vector<int32_t> ids(3);
+    set.read(i, ids.data());
+    EXPECT_EQ(ids, expected[static_cast<size_t>(i)]);
+  }
+  int32_t ids[3];
+  expect_refused([&] { set.read(3, ids); }, ExitCode::kInternal, {"below 3"});
+  expect_refused([&] { set.read(-1, ids); }, ExitCode::kInternal, {"-1"});
+}
+
+TEST_F(ShardTest, RefusesASetWithoutOneWindow) {
+  expect_refused([&] { ShardSet(write_run("a.ds", 0, 900), 1025, 1000); }, ExitCode::kBadData,
+                 {"a.ds", "at least 1025", "got 900"});
+  expect_refused([&] { ShardSet(at("a.ds"), 0, 1000); }, ExitCode::kBadConfig, {"window"});
+}
+
+}  // namespace
+}  // namespace data
