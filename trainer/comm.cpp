@@ -1,0 +1,259 @@
+#include "trainer/comm.h"
+
+#include <mpi.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <new>
+
+namespace trainer {
+namespace {
+
+constexpr int kTag = 1;
+constexpr size_t kMaxGatheredBytes = size_t{1} << 20;
+
+// Calls f(first, count) for the pieces of [0, elements) that fit into one MPI call.
+template <class F>
+void for_each_piece(size_t elements, int64_t elements_per_call, F&& f) {
+  const auto limit = static_cast<size_t>(elements_per_call);
+  for (size_t first = 0; first < elements; first += limit)
+    f(first, static_cast<int>(std::min(limit, elements - first)));
+}
+
+void print_line(const std::string& line) {
+  std::fflush(stdout);
+  std::fputs((line + "\n").c_str(), stderr);
+  std::fflush(stderr);
+}
+
+std::string rank_prefix(int rank, const std::string& host) {
+  return "[rank " + std::to_string(rank) + " " + host + "] ";
+}
+
+// Called by MPI for any failed call. MPI does not promise a usable state afterwards.
+void on_mpi_error(MPI_Comm*, int* code, ...) {
+  char text[MPI_MAX_ERROR_STRING] = "";
+  char host[MPI_MAX_PROCESSOR_NAME] = "";
+  int length = 0, rank = 0;
+  MPI_Error_string(*code, text, &length);
+  MPI_Get_processor_name(host, &length);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  print_line(rank_prefix(rank, host) +
+             core::format_fault({.field = "mpi",
+                                 .found = text,
+                                 .hint = "look for the first error of another rank above"}));
+  MPI_Abort(MPI_COMM_WORLD, static_cast<int>(core::ExitCode::kInternal));
+}
+
+int64_t reduced(int64_t value, MPI_Op operation) {
+  int64_t result = 0;
+  MPI_Allreduce(&value, &result, 1, MPI_INT64_T, operation, MPI_COMM_WORLD);
+  return result;
+}
+
+void receive_piece(void* values, int count, MPI_Datatype type, int from) {
+  MPI_Status status;
+  MPI_Recv(values, count, type, from, kTag, MPI_COMM_WORLD, &status);
+  int received = 0;
+  MPI_Get_count(&status, type, &received);
+  if (received != count)
+    core::fail(core::ExitCode::kInternal, {.field = "message of rank " + std::to_string(from),
+                                           .expected = std::to_string(count) + " elements",
+                                           .found = std::to_string(received)});
+}
+
+core::Error as_error(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const core::Error& e) {
+    return e;
+  } catch (const std::bad_alloc&) {
+    return {core::ExitCode::kOutOfMemory, core::Fault{.found = "out of memory"}};
+  } catch (const std::exception& e) {
+    return {core::ExitCode::kInternal, core::Fault{.found = e.what()}};
+  } catch (...) {
+    return {core::ExitCode::kInternal, core::Fault{.found = "an exception of unknown type"}};
+  }
+}
+
+}  // namespace
+
+std::optional<core::Fault> launch_fault(int size, const char* slurm_ntasks,
+                                        const char* ompi_comm_world_size) {
+  if (size > 1 || slurm_ntasks == nullptr || ompi_comm_world_size != nullptr) return std::nullopt;
+  if (std::strtol(slurm_ntasks, nullptr, 10) <= 1) return std::nullopt;
+  return core::Fault{.field = "SLURM_NTASKS",
+                     .expected = std::string(slurm_ntasks) + " ranks that see each other",
+                     .found = "1 rank per process",
+                     .hint = "start with srun --mpi=pmix or mpirun (mpirun -np 1 for one rank)"};
+}
+
+Comm::Comm(int& argc, char**& argv, const CommOptions& options) : options_(options) {
+  if (options_.elements_per_call < 1 ||
+      options_.elements_per_call > std::numeric_limits<int>::max())
+    core::fail(core::ExitCode::kInternal, {.field = "elements_per_call",
+                                           .expected = "1 to 2^31 - 1",
+                                           .found = std::to_string(options_.elements_per_call)});
+  int provided = MPI_THREAD_SINGLE;
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
+  thread_multiple_ = provided == MPI_THREAD_MULTIPLE;
+
+  MPI_Errhandler handler = MPI_ERRHANDLER_NULL;
+  MPI_Comm_create_errhandler(on_mpi_error, &handler);
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, handler);
+  MPI_Errhandler_free(&handler);
+
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+  MPI_Comm_size(MPI_COMM_WORLD, &size_);
+  MPI_Comm node = MPI_COMM_NULL;
+  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node);
+  MPI_Comm_rank(node, &local_rank_);
+  MPI_Comm_size(node, &local_size_);
+  MPI_Comm_free(&node);
+
+  char host[MPI_MAX_PROCESSOR_NAME] = "";
+  int length = 0;
+  MPI_Get_processor_name(host, &length);
+  host_.assign(host, static_cast<size_t>(length));
+
+  const auto fault =
+      launch_fault(size_, std::getenv("SLURM_NTASKS"), std::getenv("OMPI_COMM_WORLD_SIZE"));
+  if (fault) {
+    MPI_Finalize();  // The destructor of an object that was never complete does not run.
+    core::fail(core::ExitCode::kBadConfig, *fault);
+  }
+}
+
+Comm::~Comm() {
+  if (std::uncaught_exceptions() > 0 && size_ > 1) abort(core::ExitCode::kInternal);
+  MPI_Finalize();
+}
+
+void Comm::send(std::span<const float> values, int to) {
+  for_each_piece(values.size(), options_.elements_per_call, [&](size_t first, int count) {
+    MPI_Send(values.data() + first, count, MPI_FLOAT, to, kTag, MPI_COMM_WORLD);
+  });
+}
+
+void Comm::send(std::span<const double> values, int to) {
+  for_each_piece(values.size(), options_.elements_per_call, [&](size_t first, int count) {
+    MPI_Send(values.data() + first, count, MPI_DOUBLE, to, kTag, MPI_COMM_WORLD);
+  });
+}
+
+void Comm::receive(std::span<float> values, int from) {
+  for_each_piece(values.size(), options_.elements_per_call, [&](size_t first, int count) {
+    receive_piece(values.data() + first, count, MPI_FLOAT, from);
+  });
+}
+
+void Comm::receive(std::span<double> values, int from) {
+  for_each_piece(values.size(), options_.elements_per_call, [&](size_t first, int count) {
+    receive_piece(values.data() + first, count, MPI_DOUBLE, from);
+  });
+}
+
+void Comm::broadcast(std::span<std::byte> bytes, int root) {
+  for_each_piece(bytes.size(), options_.elements_per_call, [&](size_t first, int count) {
+    MPI_Bcast(bytes.data() + first, count, MPI_BYTE, root, MPI_COMM_WORLD);
+  });
+}
+
+void Comm::broadcast(std::span<float> values, int root) {
+  broadcast(std::as_writable_bytes(values), root);
+}
+
+void Comm::broadcast(std::span<double> values, int root) {
+  broadcast(std::as_writable_bytes(values), root);
+}
+
+std::string Comm::broadcast(const std::string& text, int root) {
+  auto length = static_cast<uint64_t>(text.size());
+  MPI_Bcast(&length, 1, MPI_UINT64_T, root, MPI_COMM_WORLD);
+  std::string result = text;
+  result.resize(length);
+  broadcast(std::as_writable_bytes(std::span<char>(result)), root);
+  return result;
+}
+
+int64_t Comm::sum(int64_t value) { return reduced(value, MPI_SUM); }
+int64_t Comm::max(int64_t value) { return reduced(value, MPI_MAX); }
+void Comm::barrier() { MPI_Barrier(MPI_COMM_WORLD); }
+
+std::vector<std::string> Comm::gather(const std::string& text) {
+  // Cut rather than refused: this carries messages, and a refusal on one rank alone would hang.
+  const auto length = static_cast<int>(std::min(text.size(), kMaxGatheredBytes));
+  std::vector<int> lengths(static_cast<size_t>(size_));
+  MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, MPI_COMM_WORLD);
+  if (rank_ != 0) {
+    MPI_Send(text.data(), length, MPI_BYTE, 0, kTag, MPI_COMM_WORLD);
+    return {};
+  }
+  std::vector<std::string> texts{text.substr(0, static_cast<size_t>(length))};
+  for (int r = 1; r < size_; ++r) {
+    const int expected = lengths[static_cast<size_t>(r)];
+    std::string& part = texts.emplace_back(static_cast<size_t>(expected), '\0');
+    receive_piece(part.data(), expected, MPI_BYTE, r);
+  }
+  return texts;
+}
+
+void Comm::agree(const std::optional<core::Error>& local) {
+  const int64_t code = max(local ? static_cast<int64_t>(local->code()) : 0);
+  if (code == 0) return;
+  const auto messages = gather(local ? local->what() : "");
+  const auto hosts = gather(host_);
+  std::string text;
+  for (size_t r = 0; r < messages.size(); ++r) {
+    const auto here = messages.begin() + static_cast<std::ptrdiff_t>(r);
+    if (here->empty() || std::find(messages.begin(), here, *here) != here) continue;
+    if (!text.empty()) text += "\n";
+    text += (r == 0 ? "" : rank_prefix(static_cast<int>(r), hosts[r])) + *here;
+  }
+  throw AgreedError(static_cast<core::ExitCode>(code), broadcast(text));
+}
+
+void Comm::run_agreed(const std::function<void()>& work) {
+  std::optional<core::Error> error;
+  try {
+    work();
+  } catch (...) {
+    error = as_error(std::current_exception());
+  }
+  agree(error);
+}
+
+int Comm::report(const std::exception_ptr& error) {
+  bool agreed = false;
+  try {
+    std::rethrow_exception(error);
+  } catch (const AgreedError&) {
+    agreed = true;
+  } catch (...) {
+    agreed = false;
+  }
+  const core::Error e = as_error(error);
+  if (!agreed && size_ > 1) {
+    print_line(rank_prefix(rank_, host_) + e.what());
+    abort(e.code());
+  }
+  if (rank_ == 0) print_line(e.what());
+  return static_cast<int>(e.code());
+}
+
+void Comm::abort(core::ExitCode code) {
+  std::fflush(nullptr);
+  if (size_ > 1) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+  ::_exit(static_cast<int>(code));
+}
+
+void Comm::leave(core::ExitCode code) {
+  std::fflush(nullptr);
+  if (size_ > 1) barrier();
+  ::_exit(static_cast<int>(code));
+}
+
+}  // namespace trainer
