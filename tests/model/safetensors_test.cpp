@@ -46,12 +46,11 @@ void expect_bad(const std::string& bytes, const std::string& part) {
 TEST(Safetensors, WriterReproducesFilesOfTheReference) {
   const TemporaryFolder folder;
   for (const std::string name : {"llama-mha", "llama-gqa-tied", "qwen2", "mistral"}) {
-    for (const std::string file : {"model", "golden", "mla_golden"}) {
+    for (const std::string file : {"model", "golden"}) {  // mla_golden has another writer
       const auto source = test_support::fixture_path(name) / (file + ".safetensors");
       const SafetensorsFile original(source);
       std::map<std::string, ag::Tensor> tensors;
-      for (const auto& [tensor, info] : original.tensors())
-        tensors[tensor] = original.load(tensor);
+      for (const auto& [tensor, info] : original.tensors()) tensors[tensor] = original.load(tensor);
       const auto copy = folder.path() / "copy.safetensors";
       write_safetensors(copy, tensors, original.metadata());
       EXPECT_TRUE(core::read_text(copy) == core::read_text(source)) << source;
@@ -105,8 +104,8 @@ TEST(Safetensors, EveryHalfIsWidenedExactly) {
       ASSERT_EQ(std::isnan(x), mantissa != 0) << h;
       continue;
     }
-    const double want = exponent == 0 ? std::ldexp(mantissa, -24)
-                                      : std::ldexp(1024 + mantissa, exponent - 25);
+    const double want =
+        exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
     ASSERT_EQ(std::fabs(static_cast<double>(x)), want) << h;
   }
 }
@@ -117,10 +116,9 @@ TEST(Safetensors, ReadsDataAtAnyAlignment) {
   data.append(reinterpret_cast<const char*>(&value), sizeof value);
   const int64_t ids[] = {-5, 7};
   data.append(reinterpret_cast<const char*>(ids), sizeof ids);
-  std::string header =
-      R"({"b":{"dtype":"BOOL","shape":[1],"data_offsets":[0,1]},)"
-      R"("f":{"dtype":"F32","shape":[1],"data_offsets":[1,5]},)"
-      R"("i":{"dtype":"I64","shape":[2],"data_offsets":[5,21]}})";
+  std::string header = R"({"b":{"dtype":"BOOL","shape":[1],"data_offsets":[0,1]},)"
+                       R"("f":{"dtype":"F32","shape":[1],"data_offsets":[1,5]},)"
+                       R"("i":{"dtype":"I64","shape":[2],"data_offsets":[5,21]}})";
   header.resize(header.size() + (header.size() % 2 == 0 ? 1 : 2), ' ');  // an odd length
   const TemporaryFolder folder;
   const SafetensorsFile file(folder.write("x", file_of(header, data)));
@@ -161,7 +159,7 @@ TEST(Safetensors, RefusesBadHeaderText) {
   expect_bad(file_of("\xEF\xBB\xBF{}"), "expected '{'");
   expect_bad(file_of(std::string("{}\0{}", 5)), "byte 10");
   expect_bad(file_of("{}\n"), "'}' and spaces");
-  expect_bad(file_of("{\"a\xFF\":1}"), "invalid UTF-8");
+  expect_bad(file_of("{\"a\xFF\":1}"), "ill-formed UTF-8");
   expect_bad(file_of("{,}"), "JSON");
   expect_bad(file_of("{/**/}"), "JSON");
   expect_bad(file_of(R"({"w":{"dtype":"F32",}})"), "JSON");
@@ -200,8 +198,9 @@ TEST(Safetensors, RefusesBadOffsets) {
     return R"({"a":{"dtype":"U8","shape":[4],"data_offsets":)" + a +
            R"(},"b":{"dtype":"U8","shape":[4],"data_offsets":)" + b + "}}";
   };
-  expect_bad(file_of(two("[0,4]", "[2,6]"), data), "b: error: data_offsets: expected begin 4, the "
-                                                   "end of a [0, 4), got [2, 6), an overlap");
+  expect_bad(file_of(two("[0,4]", "[2,6]"), data),
+             "b: error: data_offsets: expected begin 4, the "
+             "end of a [0, 4), got [2, 6), an overlap");
   expect_bad(file_of(two("[0,4]", "[5,9]"), data + "9"), "a hole");
   expect_bad(file_of(two("[0,4]", "[0,4]"), data), "an overlap");
 }
