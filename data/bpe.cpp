@@ -92,9 +92,11 @@ void Bpe::merge_all(Workspace& work) const {
     const uint32_t rank = ranks_.rank(symbols[left].id, symbols[symbols[left].next].id);
     if (rank == MergeTable::kAbsent) return false;
     heap.push_back(uint64_t{rank} << 32 | left);
+    ++work.heap_entries;
     return true;
   };
   heap.clear();
+  work.heap_entries = 0;
   for (uint32_t i = 0; i + 1 < symbols.size(); ++i) candidate(i);
   std::make_heap(heap.begin(), heap.end(), std::greater<>());
   while (!heap.empty()) {

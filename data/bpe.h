@@ -52,6 +52,7 @@ class Bpe {
     };
     std::vector<Symbol> symbols;
     std::vector<uint64_t> heap;  // rank << 32 | symbol; the smallest on top
+    uint64_t heap_entries = 0;   // ever pushed for the last word, the measure of its cost
   };
 
   // Validates everything; throws kBadData naming file and path. `byte_level`: words come in the
