@@ -132,7 +132,8 @@ void discard_folder(const fs::path& folder) noexcept {
   fs::remove_all(folder, error);
 }
 
-std::string write_folder(const fs::path& target, FolderContents contents, IfExists if_exists) {
+std::string write_folder(const fs::path& path, FolderContents contents, IfExists if_exists) {
+  const fs::path target = path.has_filename() ? path : path.parent_path();  // "out/" is "out"
   core::create_directories(parent_of(target));
   if (if_exists == IfExists::refuse && fs::exists(fs::symlink_status(target)))
     core::fail(ExitCode::kRunLocked, {.path = target,

@@ -26,9 +26,9 @@ struct FolderContents {
   uint64_t bytes_per_file = kBytesPerFile;
 };
 
-// Returns the manifest's hash. On failure the temporary folder is gone, `target` is as it was, and
+// Returns the manifest's hash. On failure the temporary folder is gone, `path` is as it was, and
 // the error names the bytes needed and free. Asks for 1.2 times the size to be free beforehand.
-std::string write_folder(const std::filesystem::path& target, FolderContents contents,
+std::string write_folder(const std::filesystem::path& path, FolderContents contents,
                          IfExists if_exists);
 
 enum class Depth {

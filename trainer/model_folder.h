@@ -1,0 +1,50 @@
+// The MODEL argument of every verb: a Hugging Face folder, a native model folder, a checkpoint, or
+// a run (its newest valid checkpoint). Native and checkpoint hold each parameter as a dataset of
+// its path, and `kept_pairs`, a uint8 mask [L, G, P]; everything else about the shape follows from
+// the datasets and config.json.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "model/weights.h"
+#include "trainer/state_registry.h"
+
+namespace trainer {
+
+enum class ModelKind { hugging_face, native, checkpoint, run };
+
+struct LoadedModel {
+  model::Model model;
+  ModelKind kind = ModelKind::hugging_face;
+  std::filesystem::path folder;                   // where the files are: of a run, its checkpoint
+  std::vector<std::filesystem::path> companions;  // config.json, tokenizer.json, ...
+  std::string hash;                               // model_hash()
+  std::vector<std::string> notes;                 // odd but harmless: one line each, to be shown
+};
+
+// Throws kMissingInput, listing what was looked for, when `path` is none of the four; kBadData for
+// one that is damaged; kNoValidCheckpoint for a run without a valid checkpoint. Changes nothing on
+// the disk.
+LoadedModel load_model(const std::filesystem::path& path);
+
+// Writes a native model folder with the companions of `source_folder`, whole or not at all. A
+// `path` that exists is refused (kRunLocked). Returns the hash of its manifest.
+std::string save_model(const std::filesystem::path& path, const model::Model& model,
+                       const std::filesystem::path& source_folder,
+                       const nlohmann::json& provenance = nlohmann::json::object());
+
+// The parameters, live, and the kept pairs: what makes a checkpoint a MODEL.
+void register_model(StateRegistry& registry, const model::Model& model);
+
+// Of every parameter's path, dtype, shape and bytes, and of the kept pairs: the same in whichever
+// folder the model is stored.
+std::string model_hash(const model::Model& model);
+
+// [L, G, P], 1 where the pair keeps its rotation.
+std::vector<uint8_t> kept_pairs_mask(const model::ModelSpec& spec);
+
+}  // namespace trainer
