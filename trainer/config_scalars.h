@@ -27,7 +27,8 @@ std::string describe_choices(const Key& key);
 
 bool is_in_range(const Key& key, double value);
 
-// Shortest text that reads back as the same number.
+// Shortest text that reads back as the same number; 1.0e-08, as YAML 1.1 readers take 1e-08 for
+// text.
 std::string format_number(double value);
 
 }  // namespace trainer

@@ -19,6 +19,15 @@ constexpr size_t kMaxBytes = size_t{1} << 20;
 constexpr size_t kMaxDepth = 32;
 constexpr size_t kMaxNodes = 20000;
 
+std::string on_one_line(std::string_view text) {
+  std::string line;
+  for (const char c : text) {
+    const auto code = static_cast<unsigned char>(c);
+    line += code < 0x20 ? fmt::format("\\x{:02x}", code) : std::string(1, c);
+  }
+  return line;
+}
+
 // Ends the parse; the reason is already among the problems.
 struct StopParsing {};
 
@@ -252,7 +261,7 @@ void Problems::add(const Origin& origin, core::Fault fault) {
     fault.path = path_;
     fault.place = fmt::format("{}:{}", origin.line, origin.column);
   }
-  problems_.push_back({origin, core::format_fault(fault)});
+  problems_.push_back({origin, on_one_line(core::format_fault(fault))});
 }
 
 void Problems::fail() const {
@@ -282,15 +291,8 @@ YamlNode parse_override_value(std::string_view value, const std::string& overrid
 
 std::string quoted_for_message(std::string_view text) {
   constexpr size_t kMaxShown = 60;
-  std::string shown = "\"";
-  for (const char c : text.substr(0, kMaxShown)) {
-    if (static_cast<unsigned char>(c) < 0x20) {
-      shown += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    } else {
-      shown += c;
-    }
-  }
-  return shown + (text.size() > kMaxShown ? "...\"" : "\"");
+  const bool is_cut = text.size() > kMaxShown;
+  return fmt::format("\"{}{}\"", on_one_line(text.substr(0, kMaxShown)), is_cut ? "..." : "");
 }
 
 }  // namespace trainer

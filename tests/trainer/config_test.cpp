@@ -325,6 +325,7 @@ TEST(Config, NamesAndPlaces) {
   EXPECT_CONTAINS(refusal(kMinimal + "general: {output_dir: /home/ann/model/runs}\n"),
                   "expected a folder outside the model");
   EXPECT_CONTAINS(refusal(kMinimal + "validation: {sets: {a/b: x.ds}}\n"), "becomes the metric");
+  EXPECT_CONTAINS(refusal(kMinimal + "validation: {sets: {\"a\\nb\": x.ds}}\n"), "got \"a\\x0ab\"");
 }
 
 struct Hostile {
@@ -448,6 +449,7 @@ TEST(ConfigDump, ResolvedIsAFixedPoint) {
 
 TEST(ConfigDump, DefaultsAreYamlThatOnlyLacksWhatIsRequired) {
   const std::string text = defaults_yaml();
+  EXPECT_CONTAINS(text, "adam_eps: 1.0e-08");
   EXPECT_CONTAINS(text, "  sequence_length: 2048");
   EXPECT_CONTAINS(text, "# tokens per sequence\n");
   const Config c = parse(text, {"model.init_from=m", "tokens.train_steps=100", "mla=null",
