@@ -131,9 +131,10 @@ TEST(H5Set, DealsByBytesAndChecksExactly) {
   std::vector<H5Source> sources;
   for (const auto& [name, tensor] : tensors) sources.push_back(h5_source(name, tensor));
   auto entries = write_h5_set(folder.path(), "state", sources, 200);
-  EXPECT_EQ(entries.at("a.f32").file, "state-00001-of-00003.h5");
-  EXPECT_EQ(entries.at("optimizer.m/layers.0.w").file, "state-00002-of-00003.h5");
-  EXPECT_EQ(entries.at("z.empty").file, "state-00003-of-00003.h5");
+  EXPECT_EQ(entries.at("a.f32").file, "state-00001-of-00004.h5");
+  EXPECT_EQ(entries.at("optimizer.m/layers.0.w").file,
+            "state-00003-of-00004.h5");  // 60 + 14 + 64 | 96 | 96,000 | 4 + 0
+  EXPECT_EQ(entries.at("z.empty").file, "state-00004-of-00004.h5");
   check_h5_set(folder.path(), entries, FiniteScan::yes);
 
   const auto check = [&](auto change) {

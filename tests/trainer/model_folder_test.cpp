@@ -95,19 +95,30 @@ TEST(ModelFolder, DamageAndForeignStateAreRefused) {
   spill(file, bytes);
   EXPECT_FAILS(kBadData, "hash", load_model(folder / "a"));
 
-  const auto save_changed = [&](const std::string& name, auto change) {
+  const auto load_changed = [&](const std::string& name, auto change) {
     model::Model model = mixed_model();
     StateRegistry registry;
-    auto mask = kept_pairs_mask(model.spec);
-    change(model.weights, mask);
+    std::vector<uint8_t> mask = kept_pairs_mask(model.spec);
+    const model::LlamaConfig& c = model.spec.config;
+    ag::Shape shape{c.num_hidden_layers, c.num_key_value_heads, c.pairs()};
+    change(model.weights, mask, shape);
     for (const auto& [path, weight] : model.weights) registry.add_tensor(path, weight);
-    registry.add_constant("kept_pairs", {static_cast<int64_t>(mask.size())}, mask);
-    return save_checkpoint(folder / name, registry,
-                           {.step = 1, .config = "", .companions = load_model(kSource).companions})
-        .path;
+    registry.add_constant("kept_pairs", shape, mask);
+    const SavedCheckpoint saved =
+        save_checkpoint(folder / name, registry,
+                        {.step = 1, .config = "", .companions = load_model(kSource).companions});
+    load_model(saved.path);
   };
-  const fs::path flat = save_changed("flat", [](auto&, auto&) {});
-  EXPECT_FAILS(kBadData, "kept_pairs", load_model(flat));
+  load_changed("same", [](auto&, auto&, auto&) {});
+  EXPECT_FAILS(kBadData, "kept_pairs",
+               load_changed("flat", [](auto&, auto&, auto& shape) { shape = {shape.numel()}; }));
+  EXPECT_FAILS(kBadData, "got 2",
+               load_changed("two", [](auto&, auto& mask, auto&) { mask[0] = 2; }));
+  EXPECT_FAILS(kBadData, "norm.weight",
+               load_changed("less", [](auto& w, auto&, auto&) { w.erase("norm.weight"); }));
+  EXPECT_FAILS(kBadData, "float64", load_changed("wide", [](auto& w, auto&, auto&) {
+                 w["norm.weight"] = ag::Tensor::zeros(w["norm.weight"].shape(), ag::DType::f64);
+               }));
 }
 
 TEST(ModelFolder, AnythingElseSaysWhatWasLookedFor) {
