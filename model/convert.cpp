@@ -1,0 +1,237 @@
+// K and V of all kv heads of a layer together: rows of W_k that are not rotary over rows of W_v,
+//   X [n, d] = U diag(sigma) Z^T,  down = Z^T[: C],  up = U[:, : C] diag(sigma[: C]).
+#include "model/convert.h"
+
+#include <cmath>
+
+#include "autograd/kernels/kernels.h"
+#include "core/error.h"
+#include "model/rope.h"
+#include "model/svd.h"
+
+namespace model {
+namespace {
+
+using Matrix = std::vector<double>;  // row-major
+
+Matrix to_double(const ag::Tensor& t) {
+  ag::Tensor wide = ag::Tensor::empty(t.shape(), ag::DType::f64);
+  ag::kernels(t.device()).cast(wide.view(), t);
+  return wide.to_host<double>();
+}
+
+ag::Tensor to_float(const ag::Shape& shape, const Matrix& values) {
+  ag::Tensor t = ag::Tensor::empty(shape, ag::DType::f32);
+  ag::kernels(t.device()).cast(t.view(), ag::Tensor::from_host<double>(shape, values));
+  return t;
+}
+
+Matrix select_rows(const Matrix& m, const std::vector<int64_t>& rows, int64_t columns) {
+  Matrix out;
+  out.reserve(rows.size() * static_cast<size_t>(columns));
+  for (const int64_t r : rows)
+    out.insert(out.end(), m.begin() + r * columns, m.begin() + (r + 1) * columns);
+  return out;
+}
+
+// Rows of W_k, kv head major: rotary (S, S + P per head) and the rest.
+struct KeyRows {
+  std::vector<int64_t> rotary, nope;
+};
+
+KeyRows key_rows(const AttentionSpec& layer, int64_t head_dim) {
+  KeyRows rows;
+  int64_t begin = 0;
+  for (const auto& kept : layer.kept_pairs) {
+    for (const int32_t c : rotary_columns(kept, head_dim)) rows.rotary.push_back(begin + c);
+    for (const int32_t c : nope_columns(kept, head_dim)) rows.nope.push_back(begin + c);
+    begin += head_dim;
+  }
+  return rows;
+}
+
+// Truncated factors of X [rows, d]: down [C, d], up [rows, C], and what was lost.
+struct Factors {
+  Matrix down, up;
+  double lost_squared = 0, norm_squared = 0;
+};
+
+Factors factor(const Matrix& x, int64_t rows, int64_t d, int64_t latent) {
+  const Svd s = svd(x, rows, d);
+  Factors f;
+  f.down.assign(s.zt.begin(), s.zt.begin() + latent * d);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < latent; ++j)
+      f.up.push_back(s.u[static_cast<size_t>(i * s.k + j)] * s.sigma[static_cast<size_t>(j)]);
+  for (int64_t j = 0; j < s.k; ++j) {
+    const double square = s.sigma[static_cast<size_t>(j)] * s.sigma[static_cast<size_t>(j)];
+    f.norm_squared += square;
+    if (j >= latent) f.lost_squared += square;
+  }
+  return f;
+}
+
+class LayerConverter {
+ public:
+  LayerConverter(const Model& source, const ModelSpec& target, size_t layer, Weights& out)
+      : config_(target.config),
+        spec_(target.attention[layer]),
+        prefix_("layers." + std::to_string(layer) + ".attn."),
+        source_(source.weights),
+        out_(out),
+        rows_(key_rows(spec_, target.config.head_dim)) {}
+
+  LayerReport run() {
+    const int64_t d = config_.hidden_size;
+    const Matrix k = to_double(source_.at(prefix_ + "k.weight")),
+                 v = to_double(source_.at(prefix_ + "v.weight"));
+    put("k_rope.weight", rows_.rotary, select_rows(k, rows_.rotary, d), d);
+    biases();
+    const Matrix k_nope = select_rows(k, rows_.nope, d);
+    return spec_.method == LatentMethod::joint ? joint(k_nope, v) : split(k_nope, v);
+  }
+
+ private:
+  LayerReport joint(const Matrix& k_nope, const Matrix& v) {
+    const int64_t d = config_.hidden_size, latent = spec_.latent_dims;
+    const auto nope = static_cast<int64_t>(rows_.nope.size()), n = nope + values();
+    Matrix x = k_nope;
+    x.insert(x.end(), v.begin(), v.end());
+    const Factors f = factor(x, n, d, latent);
+    put("kv_down.weight", {latent, d}, f.down);
+    const auto cut = f.up.begin() + nope * latent;
+    if (nope > 0) put("k_up.weight", {nope, latent}, Matrix(f.up.begin(), cut));
+    put("v_up.weight", {values(), latent}, Matrix(cut, f.up.end()));
+    return {std::sqrt(f.lost_squared), std::sqrt(f.norm_squared)};
+  }
+
+  LayerReport split(const Matrix& k_nope, const Matrix& v) {
+    const int64_t d = config_.hidden_size, latent = spec_.latent_dims;
+    const auto nope = static_cast<int64_t>(rows_.nope.size());
+    const Factors fk = factor(k_nope, nope, d, latent), fv = factor(v, values(), d, latent);
+    put("k_down.weight", {latent, d}, fk.down);
+    put("k_up.weight", {nope, latent}, fk.up);
+    put("v_down.weight", {latent, d}, fv.down);
+    put("v_up.weight", {values(), latent}, fv.up);
+    return {std::sqrt(fk.lost_squared + fv.lost_squared),
+            std::sqrt(fk.norm_squared + fv.norm_squared)};
+  }
+
+  // A bias is added after the up projection, so the latent need not carry it.
+  void biases() {
+    if (!config_.qkv_bias) return;
+    const Matrix k = to_double(source_.at(prefix_ + "k.bias"));
+    if (!rows_.rotary.empty())
+      put("k_rope.bias", {static_cast<int64_t>(rows_.rotary.size())},
+          select_rows(k, rows_.rotary, 1));
+    if (!rows_.nope.empty())
+      put("k_up.bias", {static_cast<int64_t>(rows_.nope.size())}, select_rows(k, rows_.nope, 1));
+    put("v_up.bias", {values()}, to_double(source_.at(prefix_ + "v.bias")));
+  }
+
+  int64_t values() const { return config_.num_key_value_heads * config_.head_dim; }
+
+  void put(const char* name, const std::vector<int64_t>& rows, const Matrix& m, int64_t columns) {
+    if (!rows.empty()) put(name, {static_cast<int64_t>(rows.size()), columns}, m);
+  }
+  void put(const std::string& name, const ag::Shape& shape, const Matrix& m) {
+    out_.insert_or_assign(prefix_ + name, to_float(shape, m));
+  }
+
+  const LlamaConfig& config_;
+  const AttentionSpec& spec_;
+  std::string prefix_;
+  const Weights& source_;
+  Weights& out_;
+  KeyRows rows_;
+};
+
+[[noreturn]] void refuse_latent(std::string expected, std::string found, std::string hint = {}) {
+  core::fail(core::ExitCode::kBadConfig, {.field = "latent.latent_dims_per_kv_head",
+                                          .expected = std::move(expected),
+                                          .found = std::move(found),
+                                          .hint = std::move(hint)});
+}
+
+// 1 <= c and C = c G <= min(d, columns of each factored matrix), contract 1.
+void check_latent(const LlamaConfig& config, const AttentionSpec& layer, int64_t c) {
+  const int64_t kv_heads = config.num_key_value_heads, values = kv_heads * config.head_dim;
+  const int64_t nope = layer.nope_columns(config.head_dim);
+  if (layer.method == LatentMethod::split && nope == 0)
+    core::fail(core::ExitCode::kBadConfig,
+               {.field = "latent.method",
+                .expected = "joint or none when every pair keeps RoPE",
+                .found = "split",
+                .hint = "with strategy full there is no part of K to factor"});
+  const int64_t columns =
+      layer.method == LatentMethod::split ? std::min(nope, values) : nope + values;
+  const int64_t largest = std::min(config.hidden_size, columns) / kv_heads;
+  if (c < 1 || c > largest) refuse_latent("1 to " + std::to_string(largest), std::to_string(c));
+}
+
+}  // namespace
+
+LatentMethod latent_method_from(const std::string& name) {
+  if (name == "joint") return LatentMethod::joint;
+  if (name == "split") return LatentMethod::split;
+  if (name == "none") return LatentMethod::none;
+  core::fail(
+      core::ExitCode::kBadConfig,
+      {.field = "latent.method", .expected = "joint, split or none", .found = "\"" + name + "\""});
+}
+
+std::string to_string(LatentMethod method) {
+  return method == LatentMethod::joint ? "joint" : method == LatentMethod::split ? "split" : "none";
+}
+
+ModelSpec converted_spec(const ModelSpec& source, const ConversionOptions& options,
+                         const PairNorms* norms) {
+  using core::ExitCode;
+  if (source.is_converted())
+    core::fail(ExitCode::kBadConfig,
+               {.field = "model", .expected = "an unconverted model", .found = "a converted one"});
+  const bool two_norm = options.rope.strategy == RopeStrategy::two_norm;
+  if (two_norm && norms == nullptr)
+    core::fail(ExitCode::kBadConfig, {.field = "rope.strategy",
+                                      .expected = "calibration statistics with 2-norm",
+                                      .found = "none",
+                                      .hint = "give --stats FILE, --data SHARD or --ids FILE"});
+  const LlamaConfig& c = source.config;
+  const std::vector<double> score = two_norm ? norms->score(options.score) : std::vector<double>();
+  ModelSpec target = source;
+  for (size_t l = 0; l < target.attention.size(); ++l) {
+    AttentionSpec& layer = target.attention[l];
+    const double* of_layer =
+        two_norm ? score.data() + static_cast<int64_t>(l) * c.num_key_value_heads * c.pairs()
+                 : nullptr;
+    layer.kept_pairs = kept_pairs(options.rope, c.num_key_value_heads, c.pairs(), of_layer);
+    layer.method = options.method;
+    if (options.method == LatentMethod::none) continue;
+    check_latent(c, layer, options.latent_dims_per_kv_head);
+    layer.latent_dims = options.latent_dims_per_kv_head * c.num_key_value_heads;
+  }
+  return target;
+}
+
+Conversion convert(const Model& source, const ConversionOptions& options, const PairNorms* norms) {
+  return convert_to(source, converted_spec(source.spec, options, norms));
+}
+
+Conversion convert_to(const Model& source, const ModelSpec& target) {
+  Conversion result{{target, {}}, {}};
+  Weights& out = result.model.weights;
+  for (const ParameterShape& p : parameter_shapes(target)) {
+    const auto it = source.weights.find(p.path);
+    if (it != source.weights.end()) out.emplace(p.path, it->second);
+  }
+  for (size_t l = 0; l < target.attention.size(); ++l) {
+    if (target.attention[l].method == LatentMethod::none)
+      result.layers.push_back({});
+    else
+      result.layers.push_back(LayerConverter(source, target, l, out).run());
+  }
+  check_weights(target, out, "conversion");
+  return result;
+}
+
+}  // namespace model

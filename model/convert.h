@@ -1,0 +1,44 @@
+// Llama -> MLA: choose the pairs that keep RoPE, factor the rest of K together with V (section 2).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/keep_set.h"
+#include "model/weights.h"
+
+namespace model {
+
+LatentMethod latent_method_from(
+    const std::string& name);  // joint, split, none; kBadConfig otherwise
+std::string to_string(LatentMethod method);
+
+struct ConversionOptions {
+  RopeChoice rope;
+  RopeScore score = RopeScore::product;
+  LatentMethod method = LatentMethod::joint;
+  int64_t latent_dims_per_kv_head = 0;  // c; with split of each latent; not read with method none
+};
+
+// Per layer: Frobenius norm of what the truncation lost of [K_nope, V], and of that matrix itself.
+struct LayerReport {
+  double error = 0, norm = 0;
+};
+
+struct Conversion {
+  Model model;
+  std::vector<LayerReport> layers;
+};
+
+// The spec that `options` make of `source`. `norms` may be null for strategies other than 2-norm.
+// Throws kBadConfig naming field, range and the largest latent that fits.
+ModelSpec converted_spec(const ModelSpec& source, const ConversionOptions& options,
+                         const PairNorms* norms);
+
+// Pure function. Weights of the target are f32; q, o, norms, MLP and embeddings keep their values.
+// SVDs in float64 with all of Sigma in the up factor, signs fixed so that a run reproduces.
+Conversion convert(const Model& source, const ConversionOptions& options, const PairNorms* norms);
+// The same to a given spec: any pairs per head, any latent width per layer.
+Conversion convert_to(const Model& source, const ModelSpec& target);
+
+}  // namespace model

@@ -1,0 +1,117 @@
+#include "model/llama.h"
+
+#include <algorithm>
+
+#include "autograd/checkpoint.h"
+#include "model/rope.h"
+
+namespace model {
+namespace {
+
+using ag::Value;
+
+bool is_trainable(const std::string& path, Trainable trainable) {
+  return trainable == Trainable::all || path.find("attn") != std::string::npos ||
+         path.find("norm") != std::string::npos;
+}
+
+std::vector<ag::ParamStore::Declaration> declarations(const ModelSpec& spec, Trainable trainable) {
+  std::vector<ag::ParamStore::Declaration> list;
+  for (const ParameterShape& p : parameter_shapes(spec))
+    list.push_back({p.path, p.shape, is_trainable(p.path, trainable)});
+  return list;
+}
+
+}  // namespace
+
+Llama::Llama(const Model& model, const LlamaOptions& options)
+    : spec_(model.spec),
+      options_(options),
+      params_(declarations(spec_, options.trainable), options.compute) {
+  check_weights(spec_, model.weights, "model");
+  for (ag::Param& p : params_.all()) params_.load(p, model.weights.at(p.name));
+  embed_ = &params_.at("embed.weight");
+  norm_ = &params_.at("norm.weight");
+  head_ = spec_.config.tie_word_embeddings ? embed_ : &params_.at("lm_head.weight");
+  for (size_t layer = 0; layer < spec_.attention.size(); ++layer) {
+    const std::string prefix = "layers." + std::to_string(layer) + ".";
+    const auto at = [&](const char* name) { return &params_.at(prefix + name); };
+    const auto find = [&](const char* name) { return params_.find(prefix + name); };
+    blocks_.push_back(
+        {at("attn_norm.weight"), at("mlp_norm.weight"),
+         Attention(spec_.config, spec_.attention[layer], static_cast<int64_t>(layer), params_),
+         at("mlp.gate.weight"), at("mlp.up.weight"), at("mlp.down.weight"), find("mlp.gate.bias"),
+         find("mlp.up.bias"), find("mlp.down.bias")});
+  }
+}
+
+void Llama::grow_rope_table(int64_t positions) {
+  if (table_.cosine.defined() && table_.cosine.rows() >= positions) return;
+  int64_t size = 256;
+  while (size < positions) size *= 2;
+  const LlamaConfig& c = spec_.config;
+  table_ =
+      ag::RopeTable::build(inverse_frequencies(c.rope, c.head_dim), size, params_.wide_dtype());
+}
+
+Value Llama::attention_half(const Block& block, const Value& x, const Position& at,
+                            LayerCache* cache, const QueryKeyObserver& observe) const {
+  const Value n =
+      ag::rms_norm(x, *block.attn_norm, spec_.config.rms_norm_eps, params_.compute_dtype());
+  return block.attention.forward(n, x, at, table_, cache, observe);
+}
+
+Value Llama::mlp_half(const Block& block, const Value& h) const {
+  const Value n =
+      ag::rms_norm(h, *block.mlp_norm, spec_.config.rms_norm_eps, params_.compute_dtype());
+  const Value f = ag::swiglu(ag::linear(n, *block.gate, block.gate_bias),
+                             ag::linear(n, *block.up, block.up_bias));
+  return ag::linear_residual(f, *block.down, block.down_bias, h);
+}
+
+Value Llama::forward(const Block& block, const Value& x, const Position& at, LayerCache* cache,
+                     const QueryKeyObserver& observe) const {
+  const auto attend = [=, this, &block](const Value& v) {
+    return attention_half(block, v, at, nullptr, {});
+  };
+  const bool training = cache == nullptr && !observe && x.tape->recording();
+  if (training && options_.recompute == Recompute::block)
+    return ag::checkpoint(x,
+                          [=, this, &block](const Value& v) { return mlp_half(block, attend(v)); });
+  if (training && options_.recompute == Recompute::attention)
+    return mlp_half(block, ag::checkpoint(x, attend));
+  return mlp_half(block, attention_half(block, x, at, cache, observe));
+}
+
+Value Llama::hidden(ag::Tape& tape, const ag::Tensor& ids, int64_t batch, Cache* cache,
+                    const QueryKeyObserver& observe) {
+  CHECK_ARGUMENT("llama", batch > 0 && ids.numel() % batch == 0 && ids.numel() > 0,
+                 "ids of " + std::to_string(batch) + " sequences", std::to_string(ids.numel()));
+  CHECK_ARGUMENT("llama", cache == nullptr || batch == 1, "one sequence with a cache",
+                 std::to_string(batch));
+  const Position at{batch, ids.numel() / batch, cache == nullptr ? 0 : cache->length};
+  grow_rope_table(at.first_position + at.tokens);
+  Value x = ag::embedding(tape, *embed_, ids);  // [N, d] wide
+  for (size_t layer = 0; layer < blocks_.size(); ++layer)
+    x = forward(blocks_[layer], x, at, cache ? &cache->layers[layer] : nullptr, observe);
+  if (cache != nullptr) cache->length += at.tokens;
+  return ag::rms_norm(x, *norm_, spec_.config.rms_norm_eps, params_.compute_dtype());
+}
+
+Value Llama::loss(ag::Tape& tape, const ag::Tensor& ids, const ag::Tensor& targets, int64_t batch,
+                  ag::Tensor* row_loss) {
+  return ag::linear_cross_entropy(hidden(tape, ids, batch), *head_, targets, row_loss);
+}
+
+ag::Tensor Llama::logits(const ag::Tensor& ids, int64_t batch, Cache* cache) {
+  ag::Tape tape(ag::Tape::Mode::kOff);
+  return ag::wide_logits(hidden(tape, ids, batch, cache).data, *head_);
+}
+
+Weights Llama::weights() const {
+  Weights weights;
+  for (const ag::Param& p : params_.all()) weights.emplace(p.name, p.master);
+  return weights;
+}
+
+}  // namespace model

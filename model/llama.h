@@ -1,0 +1,73 @@
+// embedding -> blocks of (norm, attention, norm, SwiGLU) -> norm -> logits or loss. The same code
+// runs the source model and the converted one; ModelSpec tells them apart layer by layer.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/attention.h"
+#include "model/weights.h"
+
+namespace model {
+
+enum class Recompute { none, attention, block };
+enum class Trainable { all, attention };  // attention: parameters of attention and of the norms
+
+struct LlamaOptions {
+  ag::DType compute = ag::DType::f32;
+  Trainable trainable = Trainable::all;
+  Recompute recompute = Recompute::none;
+};
+
+class Llama {
+ public:
+  // Parameters take the values of `model.weights` (check_weights holds). Keeps no reference to
+  // them.
+  Llama(const Model& model, const LlamaOptions& options);
+
+  const ModelSpec& spec() const { return spec_; }
+  ag::ParamStore& params() { return params_; }
+  const ag::ParamStore& params() const { return params_; }
+
+  // ids [B*T] i32 -> final norm's output [B*T, d]. With a cache (B = 1) the ids follow what it
+  // holds.
+  ag::Value hidden(ag::Tape& tape, const ag::Tensor& ids, int64_t batch, Cache* cache = nullptr,
+                   const QueryKeyObserver& observe = {});
+
+  // Sum over all rows of the loss of targets [B*T] i32; f64 [1]. `row_loss` as in
+  // linear_cross_entropy.
+  ag::Value loss(ag::Tape& tape, const ag::Tensor& ids, const ag::Tensor& targets, int64_t batch,
+                 ag::Tensor* row_loss = nullptr);
+
+  // [B*T, V] wide, without recording.
+  ag::Tensor logits(const ag::Tensor& ids, int64_t batch, Cache* cache = nullptr);
+
+  // The current masters, by path.
+  Weights weights() const;
+
+ private:
+  struct Block {
+    ag::Param *attn_norm, *mlp_norm;
+    Attention attention;
+    ag::Param *gate, *up, *down;
+    ag::Param *gate_bias, *up_bias, *down_bias;
+  };
+
+  ag::Value attention_half(const Block& block, const ag::Value& x, const Position& at,
+                           LayerCache* cache, const QueryKeyObserver& observe) const;
+  ag::Value mlp_half(const Block& block, const ag::Value& h) const;
+  ag::Value forward(const Block& block, const ag::Value& x, const Position& at, LayerCache* cache,
+                    const QueryKeyObserver& observe) const;
+  void grow_rope_table(int64_t positions);
+
+  ModelSpec spec_;
+  LlamaOptions options_;
+  ag::ParamStore params_;
+  std::vector<Block> blocks_;
+  ag::Param *embed_, *norm_, *head_;
+  ag::RopeTable table_;
+};
+
+}  // namespace model

@@ -1,0 +1,49 @@
+#include "model/svd.h"
+
+#include <lapacke.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace model {
+namespace {
+
+// Singular vectors are defined up to sign; LAPACK's choice depends on its kernels. Ours does not.
+void fix_signs(Svd& s) {
+  for (int64_t i = 0; i < s.k; ++i) {
+    double* row = s.zt.data() + i * s.columns;
+    const double* largest = std::max_element(
+        row, row + s.columns, [](double a, double b) { return std::abs(a) < std::abs(b); });
+    if (*largest >= 0) continue;
+    for (int64_t j = 0; j < s.columns; ++j) row[j] = -row[j];
+    for (int64_t j = 0; j < s.rows; ++j) s.u[static_cast<size_t>(j * s.k + i)] *= -1;
+  }
+}
+
+}  // namespace
+
+Svd svd(const std::vector<double>& x, int64_t rows, int64_t columns) {
+  for (const double value : x)
+    if (!std::isfinite(value))
+      core::fail(core::ExitCode::kNumerical,
+                 {.field = "svd", .expected = "finite weights", .found = "NaN or infinity"});
+  Svd s{rows, columns, std::min(rows, columns), {}, {}, {}};
+  s.u.resize(static_cast<size_t>(rows * s.k));
+  s.sigma.resize(static_cast<size_t>(s.k));
+  s.zt.resize(static_cast<size_t>(s.k * columns));
+  std::vector<double> a = x;  // LAPACK destroys its input
+  const auto info = LAPACKE_dgesdd(
+      LAPACK_ROW_MAJOR, 'S', static_cast<lapack_int>(rows), static_cast<lapack_int>(columns),
+      a.data(), static_cast<lapack_int>(columns), s.sigma.data(), s.u.data(),
+      static_cast<lapack_int>(s.k), s.zt.data(), static_cast<lapack_int>(columns));
+  if (info != 0)
+    core::fail(core::ExitCode::kNumerical, {.field = "svd",
+                                            .expected = "convergence",
+                                            .found = "LAPACK info " + std::to_string(info)});
+  fix_signs(s);
+  return s;
+}
+
+}  // namespace model

@@ -1,0 +1,124 @@
+// Source models against Hugging Face transformers: logits, loss, every gradient, greedy generation.
+#include <gtest/gtest.h>
+
+#include "model/hf_import.h"
+#include "model/hf_names.h"
+#include "model/llama.h"
+#include "tests/support/closeness.h"
+#include "tests/support/fixture.h"
+
+namespace model {
+namespace {
+
+using test_support::golden;
+using test_support::relative_distance;
+
+class Golden : public testing::TestWithParam<std::string> {
+ protected:
+  Model source() const { return import_hf(test_support::fixture_path(GetParam())); }
+  ag::Tensor ids() const { return golden(GetParam(), "input_ids"); }
+};
+
+ag::Tensor flat(const ag::Tensor& ids) { return ids.reshaped({ids.numel()}); }
+
+// Mean cross-entropy over the B x (S - 1) shifted targets, as the fixtures define it.
+struct Shifted {
+  ag::Tensor inputs, targets;
+  explicit Shifted(const ag::Tensor& ids) {
+    const int64_t s = ids.cols();
+    std::vector<int32_t> all = ids.to_host<int32_t>(), x, y;
+    for (int64_t b = 0; b < ids.rows(); ++b) {
+      x.insert(x.end(), all.begin() + b * s, all.begin() + (b + 1) * s - 1);
+      y.insert(y.end(), all.begin() + b * s + 1, all.begin() + (b + 1) * s);
+    }
+    inputs = ag::Tensor::from_host<int32_t>({static_cast<int64_t>(x.size())}, x);
+    targets = ag::Tensor::from_host<int32_t>({static_cast<int64_t>(y.size())}, y);
+  }
+};
+
+TEST_P(Golden, LogitsInFloat32) {
+  Llama llama(source(), {});
+  const ag::Tensor logits = llama.logits(flat(ids()), ids().rows());
+  const ag::Tensor want = golden(GetParam(), "logits_f32");
+  EXPECT_LE(relative_distance(logits.reshaped(want.shape()), want), 2e-5);
+  EXPECT_LE(test_support::max_relative_distance(logits.reshaped(want.shape()), want), 2e-5);
+}
+
+TEST_P(Golden, LogitsInFloat64) {
+  Llama llama(source(), {.compute = ag::DType::f64});
+  const ag::Tensor logits = llama.logits(flat(ids()), ids().rows());
+  const ag::Tensor want = golden(GetParam(), "logits_f64");
+  // The reference keeps cosines and sines in float32 even here, hence not 1e-12.
+  EXPECT_LE(relative_distance(logits.reshaped(want.shape()), want), 1e-5);
+}
+
+void expect_gradients(const Model& source, const std::string& fixture,
+                      const LlamaOptions& options) {
+  Llama llama(source, options);
+  ag::Tensor gradient = llama.params().make_gradient();
+  llama.params().select_gradient(gradient);
+  const ag::Tensor ids = golden(fixture, "input_ids");
+  const Shifted batch(ids);
+  ag::Tape tape;
+  const ag::Value loss = llama.loss(tape, batch.inputs, batch.targets, ids.rows());
+  const double tokens = static_cast<double>(batch.targets.numel());
+  EXPECT_NEAR(loss.data.to_host<double>()[0] / tokens,
+              test_support::doubles(golden(fixture, "loss_f64"))[0], 1e-5);
+  tape.backward(loss, 1 / tokens);
+  EXPECT_EQ(tape.clones(), 0) << "the residual stream's gradient must not be copied";
+  for (const ag::Param& p : llama.params().all()) {
+    const ag::Tensor want = golden(fixture, "grad." + hf_name_of_path(p.name).value());
+    const std::vector<double> wanted = test_support::doubles(want);
+    double norm = 0;
+    for (const double w : wanted) norm = std::max(norm, std::abs(w));
+    // A key bias shifts all scores of a query alike, so its true gradient is zero: what the
+    // reference holds there is its own rounding, far below any other gradient.
+    const double floor = norm < 1e-7 ? 1e-3 : 0;
+    EXPECT_LE(relative_distance(p.gradient(), want, floor), 1e-4) << p.name;
+  }
+}
+
+TEST_P(Golden, EveryGradientInFloat32) { expect_gradients(source(), GetParam(), {}); }
+
+TEST_P(Golden, EveryGradientUnderRecompute) {
+  for (const Recompute recompute : {Recompute::attention, Recompute::block})
+    expect_gradients(source(), GetParam(), {.recompute = recompute});
+}
+
+TEST_P(Golden, GreedyGenerationFromTheCache) {
+  Llama llama(source(), {});
+  const ag::Tensor want = golden(GetParam(), "generated");
+  const std::vector<int32_t> rows = want.to_host<int32_t>();
+  for (int64_t b = 0; b < want.rows(); ++b) {
+    std::vector<int32_t> text(rows.begin() + b * 20, rows.begin() + b * 20 + 8);
+    Cache cache(llama.spec().config.num_hidden_layers);
+    std::vector<int32_t> fresh = text;
+    bool ended = false;
+    while (text.size() < 20) {
+      const ag::Tensor logits = llama.logits(
+          ag::Tensor::from_host<int32_t>({static_cast<int64_t>(fresh.size())}, fresh), 1, &cache);
+      const std::vector<float> all = logits.to_host<float>();
+      const auto last = all.end() - logits.cols();
+      const auto best = static_cast<int32_t>(std::max_element(last, all.end()) - last);
+      text.push_back(ended ? 0 : best);
+      const auto& eos = llama.spec().config.eos_token_ids;
+      ended = ended || std::find(eos.begin(), eos.end(), best) != eos.end();
+      fresh = {best};
+    }
+    EXPECT_EQ(text, std::vector<int32_t>(rows.begin() + b * 20, rows.begin() + (b + 1) * 20))
+        << "row " << b;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, Golden,
+                         testing::Values("llama-mha", "llama-gqa-tied", "llama-headdim-bias",
+                                         "llama-rope-llama3", "llama-rope-linear", "qwen2",
+                                         "mistral"),
+                         [](const auto& fixture) {
+                           std::string name = fixture.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace model

@@ -1,0 +1,28 @@
+// Held-out loss over the windows of a shard: the protocol of data/eval_windows.h.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "data/eval_windows.h"
+#include "model/llama.h"
+
+namespace trainer {
+
+class Comm;
+
+struct SetResult {
+  std::string name;
+  double nll = 0;      // mean over all targets, nats
+  double ppl = 0;      // exp(nll)
+  int64_t tokens = 0;  // targets
+  std::string protocol;
+};
+
+// Windows are dealt to the ranks of `comm` (null: this process does them all); every rank gets the
+// same bits for any number of ranks, because each window's sum is made whole before they are added
+// in order. `batch` windows go through the model at once. `progress(done windows)` may be empty.
+SetResult evaluate(model::Llama& model, const data::EvalWindows& windows, const std::string& name,
+                   int64_t batch, Comm* comm, const std::function<void(int64_t)>& progress = {});
+
+}  // namespace trainer

@@ -1,0 +1,115 @@
+// The verbs of the program as plain functions: options in, one JSON object out. The command line
+// (trainer/cli.cpp) fills the options; a verb prints for people through Session::say.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace trainer {
+
+class Comm;
+
+namespace fs = std::filesystem;
+
+// What a verb may talk to.
+struct Session {
+  Comm& comm;
+  bool json = false;  // --json: stdout belongs to the one JSON object
+
+  // A line for people: stdout, or stderr with --json; rank 0 only.
+  void say(const std::string& line) const;
+};
+
+struct TrainOptions {
+  fs::path config;
+  std::vector<std::string> overrides;  // key=value
+  std::string resume = "auto";         // auto | none | PATH of a checkpoint
+  bool dry_run = false;
+};
+
+struct TokenizeVerbOptions {
+  fs::path tokenizer, out;
+  std::vector<fs::path> inputs;
+  std::string key = "text", eos = "append";  // append | none
+  int64_t threads = 2;
+};
+
+struct EncodeOptions {
+  fs::path tokenizer, in, out;
+};
+
+// Where a verb takes token ids from: shards cut into windows, or a safetensors file with
+// `input_ids`.
+struct IdSource {
+  std::vector<fs::path> data;
+  fs::path ids;
+  int64_t sequence_length = 0;  // of the windows of `data`; 0: min(1024, max_position_embeddings)
+  int64_t max_windows = 0;      // of each shard; 0: all
+};
+
+struct CalibrateOptions {
+  fs::path model, out;
+  IdSource source;
+  int64_t batch = 4;
+};
+
+struct ConvertOptions {
+  fs::path model, out, stats;
+  std::string rope = "2-norm", latent = "joint", score = "product";
+  int64_t rope_pairs = 0, latent_dims = 0, uniform_start = 0;
+  IdSource source;
+};
+
+struct EvalOptions {
+  fs::path model;
+  IdSource source;
+  std::string dtype = "float32";
+  int64_t batch = 4;
+};
+
+struct LogitsOptions {
+  fs::path model, ids, out;
+  std::string dtype = "float32";
+};
+
+struct CompareOptions {
+  fs::path a, b;
+  IdSource source;
+  std::string dtype = "float32";
+  bool bits = false;
+};
+
+struct GenerateOptions {
+  fs::path model;
+  std::string prompt, dtype = "float32";
+  double temperature = 0, top_p = 1;  // temperature 0: greedy
+  int64_t seed = 0, max_new_tokens = 128;
+};
+
+struct InspectOptions {
+  fs::path path;
+  bool verify = false;
+};
+
+struct ValidateOptions {
+  fs::path config;
+  std::vector<std::string> overrides;
+};
+
+nlohmann::json run_train(const TrainOptions& options, Session& session);
+nlohmann::json run_tokenize(const TokenizeVerbOptions& options, Session& session);
+nlohmann::json run_encode(const EncodeOptions& options, Session& session);
+nlohmann::json run_calibrate(const CalibrateOptions& options, Session& session);
+nlohmann::json run_convert(const ConvertOptions& options, Session& session);
+nlohmann::json run_eval(const EvalOptions& options, Session& session);
+nlohmann::json run_logits(const LogitsOptions& options, Session& session);
+nlohmann::json run_compare(const CompareOptions& options, Session& session);
+nlohmann::json run_generate(const GenerateOptions& options, Session& session);
+nlohmann::json run_inspect(const InspectOptions& options, Session& session);
+nlohmann::json run_validate(const ValidateOptions& options, Session& session);
+nlohmann::json run_env(Session& session);
+
+}  // namespace trainer
