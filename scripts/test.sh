@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds everything and runs every test.
+#   scripts/test.sh [arguments of ctest, e.g. -R core]
+#   SANITIZE=1 scripts/test.sh    the unit tests once more under AddressSanitizer and UBSan
+set -euo pipefail
+exec </dev/null
+cd "$(dirname "$0")/.."
+
+jobs=$(nproc)
+export NINJA_STATUS='[%f/%t %es] '
+# The tests start several ranks on whatever cores there are.
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
+# Containers often forbid the single copy between processes; without this Open MPI prints errors.
+export OMPI_MCA_btl_vader_single_copy_mechanism=none
+if [ "$(id -u)" = 0 ]; then
+  echo "test: running mpirun as root (OMPI_ALLOW_RUN_AS_ROOT=1)"
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+
+# Builds preset $1 and runs its tests with the other arguments.
+build_and_test() {
+  local preset=$1
+  shift
+  echo "test: building preset $preset"
+  cmake --preset "$preset" >"build/$preset.configure.log" 2>&1 || {
+    cat "build/$preset.configure.log" >&2
+    return 1
+  }
+  cmake --build --preset "$preset" -j "$jobs"
+  echo "test: running the tests of preset $preset"
+  ctest --preset "$preset" -j "$jobs" --no-tests=error "$@"
+}
+
+scripts/setup.sh
+mkdir -p build
+build_and_test release "$@"
+if [ "${SANITIZE:-0}" = 1 ]; then
+  build_and_test asan -L unit "$@"
+fi
