@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "data/eval_windows.h"
 #include "model/llama.h"
@@ -10,6 +11,14 @@
 namespace trainer {
 
 class Comm;
+
+// Windows of S ids each, wherever they come from.
+struct WindowSource {
+  std::string name = {}, protocol = {}, fingerprint = {};
+  int64_t count = 0, sequence_length = 0;
+  // Ids of window `index` of [0, count) to `out` [S].
+  std::function<void(int64_t index, int32_t* out)> read = {};
+};
 
 struct SetResult {
   std::string name;
@@ -24,5 +33,13 @@ struct SetResult {
 // in order. `batch` windows go through the model at once. `progress(done windows)` may be empty.
 SetResult evaluate(model::Llama& model, const data::EvalWindows& windows, const std::string& name,
                    int64_t batch, Comm* comm, const std::function<void(int64_t)>& progress = {});
+SetResult evaluate(model::Llama& model, const WindowSource& windows, int64_t batch, Comm* comm,
+                   const std::function<void(int64_t)>& progress = {});
+
+// All sets together: mean over the targets of all.
+SetResult combine(const std::vector<SetResult>& sets);
+
+// Ids of windows [first, first + n) in one tensor [n * S] i32.
+ag::Tensor read_windows(const WindowSource& windows, int64_t first, int64_t n);
 
 }  // namespace trainer

@@ -1,0 +1,108 @@
+#include "trainer/id_source.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "core/error.h"
+#include "core/hash.h"
+#include "model/safetensors.h"
+
+namespace trainer {
+namespace {
+
+using core::ExitCode;
+
+constexpr char kInputIds[] = "input_ids";
+constexpr int64_t kDefaultSequenceLength = 1024;
+
+WindowSource from_shard(const fs::path& path, const IdSource& source,
+                        const model::LlamaConfig& config) {
+  const int64_t length = source.sequence_length != 0
+                             ? source.sequence_length
+                             : std::min(kDefaultSequenceLength, config.max_position_embeddings);
+  const auto windows =
+      std::make_shared<data::EvalWindows>(path, config.vocab_size, length, source.max_windows);
+  return {.name = path.string(),
+          .protocol = windows->protocol(),
+          .fingerprint = windows->fingerprint(),
+          .count = windows->count(),
+          .sequence_length = length,
+          .read = [windows](int64_t index, int32_t* out) { windows->read(index, out); }};
+}
+
+WindowSource from_ids(const fs::path& path, const model::LlamaConfig& config) {
+  const ag::Tensor ids = read_ids(path, config.vocab_size);
+  const auto values = std::make_shared<std::vector<int32_t>>(ids.to_host<int32_t>());
+  const int64_t s = ids.cols();
+  return {.name = path.string(),
+          .protocol = "rows of " + std::to_string(s) + " ids, " + std::to_string(s - 1) +
+                      " targets each, " + std::to_string(ids.rows()) + " rows",
+          .fingerprint = core::hash_file_hex(path),
+          .count = ids.rows(),
+          .sequence_length = s,
+          .read = [values, s](int64_t index, int32_t* out) {
+            std::copy_n(values->begin() + index * s, s, out);
+          }};
+}
+
+}  // namespace
+
+bool is_given(const IdSource& source) { return !source.data.empty() || !source.ids.empty(); }
+
+std::vector<WindowSource> open_windows(const IdSource& source, const model::LlamaConfig& config) {
+  if (source.data.empty() == source.ids.empty())
+    core::fail(ExitCode::kUsage,
+               {.field = "--data, --ids",
+                .expected = "one of them",
+                .found = source.ids.empty() ? "neither" : "both",
+                .hint = "--data takes shards (.ds), --ids a safetensors file with input_ids"});
+  if (!source.ids.empty()) return {from_ids(source.ids, config)};
+  std::vector<WindowSource> sets;
+  for (const fs::path& path : source.data) sets.push_back(from_shard(path, source, config));
+  return sets;
+}
+
+std::string describe(const std::vector<WindowSource>& sets) {
+  std::string text;
+  for (const WindowSource& set : sets)
+    text += (text.empty() ? "" : "; ") + fs::path(set.name).filename().string() + " (" +
+            set.protocol + ", XXH3-128 " + set.fingerprint + ")";
+  return text;
+}
+
+ag::Tensor read_ids(const fs::path& path, int64_t vocab_size) {
+  const model::SafetensorsFile file(path);
+  const model::StoredTensor& stored = file.at(kInputIds);
+  const bool filled = std::all_of(stored.shape.begin(), stored.shape.end(),
+                                  [](int64_t extent) { return extent > 0; });
+  if ((stored.dtype != "I32" && stored.dtype != "I64") || stored.shape.size() != 2 || !filled)
+    core::fail(ExitCode::kBadData, {.path = path,
+                                    .place = kInputIds,
+                                    .field = "tensor",
+                                    .expected = "I32 or I64 [B, S], not empty",
+                                    .found = stored.dtype + " " + model::to_string(stored)});
+  const ag::Tensor ids = file.load(kInputIds);
+  const std::vector<int32_t> values = ids.to_host<int32_t>();
+  const auto bad = std::find_if(values.begin(), values.end(),
+                                [&](int32_t id) { return id < 0 || id >= vocab_size; });
+  if (bad != values.end()) {
+    const int64_t at = bad - values.begin();
+    core::fail(ExitCode::kBadData,
+               {.path = path,
+                .place = std::string(kInputIds) + " row " + std::to_string(at / ids.cols()) +
+                         " column " + std::to_string(at % ids.cols()),
+                .field = "id",
+                .expected = "0 to " + std::to_string(vocab_size - 1) + " (the model's vocabulary)",
+                .found = std::to_string(*bad),
+                .hint = "encode the text with this model's tokenizer"});
+  }
+  return ids;
+}
+
+int64_t total_windows(const std::vector<WindowSource>& sets) {
+  int64_t windows = 0;
+  for (const WindowSource& set : sets) windows += set.count;
+  return windows;
+}
+
+}  // namespace trainer

@@ -1,0 +1,31 @@
+// Where a verb's token ids come from: shards cut into disjoint windows (--data), or the tensor
+// `input_ids` [B, S] of a safetensors file (--ids).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "autograd/core/tensor.h"
+#include "model/config.h"
+#include "trainer/evaluate.h"
+#include "trainer/verbs/verbs.h"
+
+namespace trainer {
+
+bool is_given(const IdSource& source);
+
+// One set per shard, or the one of the ids file; every set has the same sequence length. Throws
+// kUsage when the source is not exactly one of the two, kBadConfig for a length or count that
+// cannot be, and what EvalWindows and read_ids throw.
+std::vector<WindowSource> open_windows(const IdSource& source, const model::LlamaConfig& config);
+
+// What the sets are, with the fingerprint of each: recorded in the statistics of a calibration.
+std::string describe(const std::vector<WindowSource>& sets);
+
+// input_ids [B, S] as i32. Throws kBadData naming file, row and column for an id outside [0,
+// vocab_size), kBadData for another type (I32 and I64 are read), rank or an empty tensor.
+ag::Tensor read_ids(const std::filesystem::path& path, int64_t vocab_size);
+
+int64_t total_windows(const std::vector<WindowSource>& sets);
+
+}  // namespace trainer

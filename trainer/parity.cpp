@@ -1,0 +1,138 @@
+#include "trainer/parity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/progress.h"
+#include "core/text.h"
+#include "trainer/comm.h"
+#include "trainer/id_source.h"
+
+namespace trainer {
+namespace {
+
+constexpr int64_t kCacheElementBytes = 2;  // bf16
+// A float64 SVD of a few thousand columns is exact to about 1e-13 of the norm; a truncation that
+// matters to a float32 model is above 1e-7 of it.
+constexpr double kNothingLost = 1e-10;
+
+double relative(const model::LayerReport& layer) {
+  return layer.norm > 0 ? layer.error / layer.norm : 0;
+}
+
+double change_percent(const BeforeAfter<int64_t>& x) {
+  return 100 * (static_cast<double>(x.after) / static_cast<double>(x.before) - 1);
+}
+
+bool keeps_all_pairs(const model::ModelSpec& spec) {
+  for (const model::AttentionSpec& layer : spec.attention)
+    for (const auto& kept : layer.kept_pairs)
+      if (static_cast<int64_t>(kept.size()) != spec.config.pairs()) return false;
+  return true;
+}
+
+nlohmann::json to_json(const BeforeAfter<int64_t>& x) {
+  return {{"before", x.before}, {"after", x.after}, {"change_percent", change_percent(x)}};
+}
+
+std::string verdict(const ParityReport& report) {
+  if (report.is_exact()) return "full rank and full RoPE: the same function as the source";
+  if (report.truncates_nothing()) return "nothing truncated: only the dropped rotations differ";
+  return {};
+}
+
+}  // namespace
+
+bool ParityReport::truncates_nothing() const {
+  return std::all_of(layers.begin(), layers.end(), [](const model::LayerReport& layer) {
+    return layer.error <= kNothingLost * layer.norm;
+  });
+}
+
+ParityReport compare_specs(const model::ModelSpec& source, const model::Conversion& conversion) {
+  const model::ModelSpec& target = conversion.model.spec;
+  ParityReport report;
+  report.cache_bytes_per_token = {kCacheElementBytes * source.cache_elements_per_token(),
+                                  kCacheElementBytes * target.cache_elements_per_token()};
+  report.parameters = {source.parameter_count(), target.parameter_count()};
+  report.layers = conversion.layers;
+  report.all_pairs_kept = keeps_all_pairs(target);
+  return report;
+}
+
+SetResult loss_of(const model::Model& model, const std::vector<WindowSource>& sets, int64_t batch,
+                  Comm* comm, const std::string& title) {
+  model::Llama llama(model, {});
+  core::Progress progress(title, static_cast<uint64_t>(total_windows(sets)), "windows",
+                          comm != nullptr && comm->rank() != 0);
+  std::vector<SetResult> results;
+  int64_t done = 0;
+  for (const WindowSource& set : sets) {
+    results.push_back(evaluate(llama, set, batch, comm, [&](int64_t windows) {
+      progress.update(static_cast<uint64_t>(done + windows));
+    }));
+    done += set.count;
+  }
+  progress.finish();
+  return combine(results);
+}
+
+nlohmann::json to_json(const ParityReport& report) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (const model::LayerReport& layer : report.layers)
+    layers.push_back({{"reconstruction_error", layer.error},
+                      {"norm", layer.norm},
+                      {"relative_error", relative(layer)}});
+  nlohmann::json json = {{"loss_before", nullptr},
+                         {"loss_after", nullptr},
+                         {"cache_bytes_per_token", to_json(report.cache_bytes_per_token)},
+                         {"parameters", to_json(report.parameters)},
+                         {"layers", std::move(layers)},
+                         {"truncates_nothing", report.truncates_nothing()},
+                         {"exact", report.is_exact()},
+                         {"not_needed", report.not_needed}};
+  if (report.loss) {
+    json["loss_before"] = report.loss->before.nll;
+    json["loss_after"] = report.loss->after.nll;
+    json["loss_tokens"] = report.loss->before.tokens;
+    json["loss_protocol"] = report.loss->before.protocol;
+  }
+  return json;
+}
+
+std::string to_text(const ParityReport& report) {
+  const auto row = [](const std::string& name, const std::string& before, const std::string& after,
+                      const std::string& change) {
+    return fmt::format("{:<28}{:>14}{:>14}{:>12}\n", name, before, after, change);
+  };
+  const auto counts = [&](const std::string& name, const BeforeAfter<int64_t>& x) {
+    return row(name, std::to_string(x.before), std::to_string(x.after),
+               fmt::format("{:+.2f} %", change_percent(x)));
+  };
+  std::string text = row("", "before", "after", "change");
+  if (report.loss) {
+    const double before = report.loss->before.nll, after = report.loss->after.nll;
+    text += row("loss [nats/token]", fmt::format("{:.4f}", before), fmt::format("{:.4f}", after),
+                fmt::format("{:+.4f}", after - before));
+  } else {
+    text += row("loss [nats/token]", "-", "-", "no ids");
+  }
+  text += counts("cache [bytes/token, bf16]", report.cache_bytes_per_token);
+  text += counts("parameters", report.parameters);
+  for (size_t l = 0; l < report.layers.size(); ++l)
+    if (report.layers[l].norm > 0)
+      text += fmt::format("layer {:<3} ||[K, V] - down up|| = {:.4g}, {:.3f} % of its norm\n", l,
+                          report.layers[l].error, 100 * relative(report.layers[l]));
+  if (!verdict(report).empty()) text += verdict(report) + "\n";
+  for (const std::string& option : report.not_needed) text += "not needed: " + option + "\n";
+  if (report.loss)
+    text += fmt::format("loss over {} tokens: {}\n", report.loss->before.tokens,
+                        report.loss->before.protocol);
+  text.pop_back();
+  return text;
+}
+
+}  // namespace trainer

@@ -1,0 +1,25 @@
+// What the verbs that take a MODEL share.
+#pragma once
+
+#include <string>
+
+#include "autograd/core/dtype.h"
+#include "trainer/model_folder.h"
+#include "trainer/verbs/verbs.h"
+
+namespace trainer {
+
+// load_model, its notes said to the user.
+LoadedModel open_model(const std::filesystem::path& path, const Session& session);
+
+// "float32" or "bfloat16"; throws kUsage for another.
+ag::DType dtype_from(const std::string& name);
+
+// Verbs whose work is not shared out: under mpirun -np 2 they would write the same file twice.
+// Throws kUsage.
+void require_one_rank(const Session& session, const std::string& verb);
+
+// Throws kRunLocked when `path` exists: before the work, not after it.
+void require_new(const std::filesystem::path& path);
+
+}  // namespace trainer
