@@ -7,19 +7,13 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <vector>
 
 #include "autograd/kernels/attention_shape.h"
 #include "autograd/kernels/rope_plan.h"
 #include "autograd/tape.h"
 
 namespace ag {
-
-// Tokens of one or more sequences on their way through a model: ids [N] i32.
-struct TokenIds {
-  Tensor ids;
-  int64_t tokens_per_sequence;
-};
 
 // table [V, D] T, ids [N] i32 -> [N, D] wide.
 Value embedding(Tape& tape, Param& table, const Tensor& ids);
@@ -32,6 +26,9 @@ Value linear(const Value& x, Param& weight, Param* bias);
 
 // The same, added to residual [N, F] wide -> [N, F] wide.
 Value linear_residual(const Value& x, Param& weight, Param* bias, const Value& residual);
+
+// h [N, D] T -> [N, V] wide: all logits at once, for evaluation and decoding; no gradient.
+Tensor wide_logits(const Tensor& h, const Param& weight);
 
 // x + y, [N, D] each.
 Value add(const Value& x, const Value& y);

@@ -69,4 +69,11 @@ Value linear_residual(const Value& x, Param& weight, Param* bias, const Value& r
   return tape.record(std::move(op), {x, w, b, residual}, y);
 }
 
+Tensor wide_logits(const Tensor& h, const Param& weight) {
+  CHECK_DTYPE("wide_logits", h, weight.working.dtype());
+  Tensor logits = Tensor::empty({h.rows(), weight.shape[0]}, weight.master.dtype());
+  kernels(h.device()).gemm(logits.view(), h, false, weight.working, true);
+  return logits;
+}
+
 }  // namespace ag

@@ -34,7 +34,6 @@ struct TokenizeVerbOptions {
   fs::path tokenizer, out;
   std::vector<fs::path> inputs;
   std::string key = "text", eos = "append";  // append | none
-  int64_t threads = 2;
 };
 
 struct EncodeOptions {
@@ -97,6 +96,11 @@ struct InspectOptions {
 struct ValidateOptions {
   fs::path config;
   std::vector<std::string> overrides;
+  int64_t ranks = 1;  // that the run is going to have, all on this node
+};
+
+struct ConfigOptions {
+  bool defaults = false;
 };
 
 nlohmann::json run_train(const TrainOptions& options, Session& session);
@@ -110,6 +114,10 @@ nlohmann::json run_compare(const CompareOptions& options, Session& session);
 nlohmann::json run_generate(const GenerateOptions& options, Session& session);
 nlohmann::json run_inspect(const InspectOptions& options, Session& session);
 nlohmann::json run_validate(const ValidateOptions& options, Session& session);
+nlohmann::json run_config(const ConfigOptions& options, Session& session);
 nlohmann::json run_env(Session& session);
+
+// "mha2mla 0.1.0 (release, g++ 12.2.0, avx2)"
+std::string version_line();
 
 }  // namespace trainer

@@ -1,0 +1,27 @@
+// Lines of a run for people: on the console and, with the time, in trainer.log. Rank 0 only; below
+// the trainer nobody logs. The console is stdout, or stderr when stdout belongs to --json.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace trainer {
+
+class Log {
+ public:
+  // `file` may be empty: console only.
+  Log(const std::filesystem::path& file, bool console_is_stderr, bool quiet);
+  ~Log();
+
+  void info(const std::string& line) const;
+  void warn(const std::string& line) const;  // always to stderr
+  bool quiet() const { return quiet_; }
+
+ private:
+  struct Sinks;
+  std::unique_ptr<Sinks> sinks_;
+  bool quiet_;
+};
+
+}  // namespace trainer

@@ -1,0 +1,194 @@
+#include "trainer/prepare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/progress.h"
+#include "model/calibrate.h"
+#include "model/convert.h"
+#include "trainer/comm.h"
+#include "trainer/manifest.h"
+#include "trainer/parity.h"
+
+namespace trainer {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+model::ConversionOptions conversion_options(const MlaConfig& mla, int64_t pairs) {
+  model::ConversionOptions options;
+  options.rope.strategy = model::rope_strategy_from(mla.rope.strategy);
+  options.rope.pairs_per_head = mla.rope.rope_pairs_per_head;
+  if (options.rope.strategy == model::RopeStrategy::full) options.rope.pairs_per_head = pairs;
+  if (options.rope.strategy == model::RopeStrategy::none) options.rope.pairs_per_head = 0;
+  options.rope.uniform_start = mla.rope.uniform_start;
+  options.score = model::rope_score_from(mla.rope.score);
+  options.method = model::latent_method_from(mla.latent.method);
+  options.latent_dims_per_kv_head = mla.latent.latent_dims_per_kv_head;
+  return options;
+}
+
+// All that decides a conversion's bits, so that a finished one can be recognised.
+json conversion_key(const Config& config, const std::string& source_hash) {
+  const MlaConfig& mla = *config.mla;
+  json key = {{"source_hash", source_hash},
+              {"strategy", mla.rope.strategy},
+              {"rope_pairs_per_head", mla.rope.rope_pairs_per_head},
+              {"score", mla.rope.score},
+              {"uniform_start", mla.rope.uniform_start},
+              {"method", mla.latent.method},
+              {"latent_dims_per_kv_head", mla.latent.latent_dims_per_kv_head},
+              {"calibration_windows", mla.calibration.windows},
+              {"calibration_data", mla.calibration.data},
+              {"sequence_length", config.tokens.sequence_length}};
+  for (const DataStageConfig& stage : config.data_stages)
+    key["data"].push_back(stage.data.dataset.dataset_folder);
+  for (const auto& [name, path] : config.validation.sets) key["validation"][name] = path;
+  key["validation_windows"] = config.validation.windows_per_set;
+  return key;
+}
+
+// The first windows of the training mixture (the first S ids of its first samples), or of the given
+// shards in equal parts.
+std::vector<WindowSource> calibration_windows(const Config& config, int64_t vocab_size) {
+  const CalibrationConfig& c = config.mla->calibration;
+  const int64_t s = config.tokens.sequence_length;
+  if (c.data.empty()) {
+    const auto data = std::make_shared<data::NanosetStages>(open_training_data(config, vocab_size));
+    const auto read = [data, s](int64_t index, int32_t* out) {
+      std::vector<int32_t> sample(static_cast<size_t>(s + 1));
+      data->nanoset(0).sample(index, sample.data());
+      std::copy(sample.begin(), sample.end() - 1, out);
+    };
+    return {{.name = "training mixture",
+             .protocol = fmt::format("first {} ids of the first samples", s),
+             .fingerprint = data->fingerprint(),
+             .count = std::min(c.windows, data->nanoset(0).samples_needed()),
+             .sequence_length = s,
+             .read = read}};
+  }
+  std::vector<WindowSource> sets;
+  const auto shards = static_cast<int64_t>(c.data.size());
+  for (const std::string& path : c.data) {
+    const auto windows = std::make_shared<data::EvalWindows>(
+        path, vocab_size, s, std::max<int64_t>(1, c.windows / shards));
+    sets.push_back({.name = fs::path(path).filename(),
+                    .protocol = windows->protocol(),
+                    .fingerprint = windows->fingerprint(),
+                    .count = windows->count(),
+                    .sequence_length = s,
+                    .read = [windows](int64_t index, int32_t* out) { windows->read(index, out); }});
+  }
+  return sets;
+}
+
+model::PairNorms calibrate(const model::Model& source, const std::vector<WindowSource>& sets,
+                           int64_t batch, bool quiet) {
+  model::Llama llama(source, {.compute = ag::DType::f32});
+  model::Calibration calibration(llama);
+  int64_t total = 0, done = 0;
+  for (const WindowSource& set : sets) total += set.count;
+  core::Progress progress("calibrate", static_cast<uint64_t>(total), "windows", quiet);
+  for (const WindowSource& set : sets) {
+    for (int64_t first = 0; first < set.count; first += batch) {
+      const int64_t n = std::min(batch, set.count - first);
+      calibration.add(read_windows(set, first, n), n);
+      progress.update(static_cast<uint64_t>(done += n));
+    }
+  }
+  progress.finish();
+  return calibration.pair_norms();
+}
+
+json validate_source(const Config& config, const model::Model& source, Comm& comm) {
+  const ValidationSets sets = open_validation_sets(config, source.spec.config.vocab_size);
+  const ag::DType dtype = config.model.dtype == "bfloat16" ? ag::DType::bf16 : ag::DType::f32;
+  model::Llama llama(source, {.compute = dtype});
+  std::vector<SetResult> results;
+  for (const auto& [name, windows] : sets)
+    results.push_back(evaluate(llama, windows, name, config.tokens.micro_batch_size, &comm));
+  return to_json(results);
+}
+
+// Rank 0: converts and leaves the result at `folder`.
+void convert_to_folder(const Config& config, const LoadedModel& source, const fs::path& folder,
+                       const json& key, const json& source_validation, const Log& log) {
+  const model::ModelSpec& spec = source.model.spec;
+  const model::ConversionOptions options = conversion_options(*config.mla, spec.config.pairs());
+  const std::vector<WindowSource> windows = calibration_windows(config, spec.config.vocab_size);
+  const int64_t batch = config.tokens.micro_batch_size;
+  model::PairNorms norms;
+  const bool wants_norms = options.rope.strategy == model::RopeStrategy::two_norm;
+  if (wants_norms) norms = calibrate(source.model, windows, batch, log.quiet());
+  const model::Conversion conversion =
+      model::convert(source.model, options, wants_norms ? &norms : nullptr);
+  ParityReport report = compare_specs(spec, conversion);
+  report.loss = {
+      .before = loss_of(source.model, windows, batch, nullptr, "loss of the source"),
+      .after = loss_of(conversion.model, windows, batch, nullptr, "loss after conversion")};
+  log.info(to_text(report));
+  if (fs::exists(folder)) fs::remove_all(folder);  // an unfinished or other conversion of this run
+  save_model(
+      folder, conversion.model, source.folder,
+      {{"conversion", key}, {"parity", to_json(report)}, {"source_validation", source_validation}});
+}
+
+bool is_conversion(const fs::path& folder, const json& key) {
+  if (!fs::exists(folder / kManifestName)) return false;
+  return read_manifest(folder).provenance.value("conversion", json()) == key;
+}
+
+}  // namespace
+
+json to_json(const std::vector<SetResult>& results) {
+  json sets = json::object();
+  double sum = 0;
+  for (const SetResult& r : results) {
+    sets[r.name] = {{"nll", r.nll}, {"ppl", r.ppl}, {"tokens", r.tokens}};
+    sum += r.nll;
+  }
+  if (!results.empty()) sets["mean_nll"] = sum / static_cast<double>(results.size());
+  return sets;
+}
+
+PreparedModel prepare_model(const Config& config, const fs::path& run_folder, Comm& comm,
+                            const Log& log) {
+  LoadedModel source;
+  comm.run_agreed([&] { source = load_model(config.model.init_from); });
+  for (const std::string& note : source.notes) log.warn(note);
+  const int64_t before = source.model.spec.cache_elements_per_token();
+  if (!config.mla || source.model.spec.is_converted())
+    return {.model = std::move(source.model),
+            .companions = source.companions,
+            .source_cache_elements = before,
+            .source_validation = nullptr,
+            .parity = nullptr};
+  const fs::path folder = run_folder / "converted";
+  const json key = conversion_key(config, source.hash);
+  bool done = false;
+  comm.run_agreed([&] { done = comm.rank() == 0 && is_conversion(folder, key); });
+  if (comm.max(done ? 1 : 0) == 0) {
+    const json source_validation = validate_source(config, source.model, comm);
+    comm.run_agreed([&] {
+      if (comm.rank() == 0) convert_to_folder(config, source, folder, key, source_validation, log);
+    });
+  } else {
+    log.info("using the finished conversion in " + folder.string());
+  }
+  PreparedModel prepared;
+  comm.run_agreed([&] {
+    LoadedModel converted = load_model(folder);
+    const json provenance = read_manifest(folder).provenance;
+    prepared = {.model = std::move(converted.model),
+                .companions = converted.companions,
+                .converted = true,
+                .source_cache_elements = before,
+                .source_validation = provenance.value("source_validation", json()),
+                .parity = provenance.value("parity", json())};
+  });
+  return prepared;
+}
+
+}  // namespace trainer

@@ -1,0 +1,35 @@
+// The model a run starts from: the source as it is, or converted on the way in. The conversion is
+// done by rank 0, kept in the run folder (converted/), and read from there by every rank.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "trainer/config.h"
+#include "trainer/log.h"
+#include "trainer/model_folder.h"
+#include "trainer/trainer.h"
+
+namespace trainer {
+
+struct PreparedModel {
+  model::Model model;
+  std::vector<std::filesystem::path> companions;
+  bool converted = false;             // this run converted it
+  int64_t source_cache_elements = 0;  // per token, of the model it came from
+  nlohmann::json
+      source_validation;  // SET -> {nll, ppl, tokens} of the source; null without conversion
+  nlohmann::json parity;  // the parity report; null without conversion
+};
+
+// Collective. `run_folder` exists. With `mla` in the configuration and an unconverted source:
+// calibrates (2-norm), converts, reports; a finished conversion of the same source and settings is
+// used again.
+PreparedModel prepare_model(const Config& config, const std::filesystem::path& run_folder,
+                            Comm& comm, const Log& log);
+
+// {SET: {nll, ppl, tokens}, ...} and the mean nll of the sets under "mean_nll".
+nlohmann::json to_json(const std::vector<SetResult>& results);
+
+}  // namespace trainer

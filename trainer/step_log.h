@@ -1,0 +1,48 @@
+// One line per logged step, for people and for metrics.jsonl; the averages between two lines.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+
+#include "trainer/trainer.h"
+
+namespace trainer {
+
+class StepLog {
+ public:
+  StepLog(int64_t train_steps, int64_t tokens_per_step);
+
+  // Call around the work of a step; validation and checkpoints do not count as step time.
+  void begin_step() { begin_ = std::chrono::steady_clock::now(); }
+  void end_step();
+
+  // Mean validation loss, shown until there is a newer one.
+  void set_validation(double loss) { validation_ = loss; }
+
+  //  step   500/12000 | loss 2.843217 | val 2.8610 | gnorm 0.412 | lr 4.17e-05 | 41.2k tok/s | 1.59
+  //  s/step | mem 3.1 GiB | eta 05:04:12
+  std::string line(const StepReport& report) const;
+  nlohmann::json metrics(const StepReport& report, int64_t tokens_seen, double epochs) const;
+  // Starts a new average.
+  void reset_interval();
+
+  double tokens_per_second() const;  // over all steps of this process
+  double wall_seconds() const;
+
+ private:
+  double interval_step_seconds() const;
+
+  int64_t train_steps_, tokens_per_step_;
+  std::chrono::steady_clock::time_point start_, begin_;
+  double interval_seconds_ = 0, total_seconds_ = 0;
+  int64_t interval_steps_ = 0, total_steps_ = 0;
+  std::optional<double> validation_;
+};
+
+// Largest resident set of this process so far.
+int64_t peak_resident_bytes();
+
+}  // namespace trainer

@@ -1,0 +1,160 @@
+#include "trainer/trainer.h"
+
+#include <cmath>
+
+#include "trainer/model_folder.h"
+
+namespace trainer {
+namespace {
+
+model::LlamaOptions llama_options(const Config& c) {
+  using model::Recompute;
+  const std::string& recompute = c.parallelism.recompute;
+  return {
+      .compute = c.model.dtype == "bfloat16" ? ag::DType::bf16 : ag::DType::f32,
+      .trainable = c.model.trainable == "all" ? model::Trainable::all : model::Trainable::attention,
+      .recompute = recompute == "block"       ? Recompute::block
+                   : recompute == "attention" ? Recompute::attention
+                                              : Recompute::none};
+}
+
+AdamWOptions adamw_options(const OptimizerConfig& c) {
+  return {.beta1 = c.optimizer_factory.adam_beta1,
+          .beta2 = c.optimizer_factory.adam_beta2,
+          .eps = c.optimizer_factory.adam_eps,
+          .weight_decay = c.weight_decay};
+}
+
+}  // namespace
+
+ValidationSets open_validation_sets(const Config& config, int64_t vocab_size) {
+  ValidationSets sets;
+  for (const auto& [name, path] : config.validation.sets)
+    sets.emplace_back(name, data::EvalWindows(path, vocab_size, config.tokens.sequence_length,
+                                              config.validation.windows_per_set));
+  return sets;
+}
+
+data::NanosetStages open_training_data(const Config& config, int64_t vocab_size) {
+  std::vector<data::DataStage> stages;
+  for (const DataStageConfig& s : config.data_stages)
+    stages.push_back(
+        {.name = s.name,
+         .start_training_step = s.start_training_step,
+         .folders = {s.data.dataset.dataset_folder.begin(), s.data.dataset.dataset_folder.end()},
+         .weights = s.data.dataset.dataset_weights,
+         .seed = s.data.seed});
+  return {stages,
+          {.sequence_length = config.tokens.sequence_length,
+           .micro_batch_size = config.tokens.micro_batch_size,
+           .global_batch_size = config.tokens.global_batch_size,
+           .train_steps = config.tokens.train_steps,
+           .vocab_size = vocab_size}};
+}
+
+Trainer::Trainer(const Config& config, Comm& comm, const model::Model& model,
+                 const data::NanosetStages& data)
+    : config_(config),
+      comm_(comm),
+      data_(data),
+      model_(model, llama_options(config)),
+      optimizer_(model_.params(), adamw_options(config.optimizer)),
+      schedule_(make_schedule(config.optimizer.learning_rate_scheduler)),
+      tree_(comm, config.parallelism.reduction_shards),
+      reduction_(tree_, model_.params().trainable_numel()) {
+  const auto ids =
+      static_cast<size_t>(config.tokens.micro_batch_size * config.tokens.sequence_length);
+  inputs_.resize(ids);
+  targets_.resize(ids);
+  register_state();
+}
+
+void Trainer::register_state() {
+  register_model(registry_, {model_.spec(), model_.weights()});
+  for (const ag::Param& p : model_.params().all()) {
+    if (!p.trainable) continue;
+    registry_.add_tensor("optimizer.m/" + p.name, optimizer_.m(p));
+    registry_.add_tensor("optimizer.v/" + p.name, optimizer_.v(p));
+  }
+  const auto counter = [this](const char* name, auto get, auto set) {
+    registry_.add_value(
+        name, [get] { return nlohmann::json(get()); },
+        [set](const nlohmann::json& value) { set(value.get<int64_t>()); });
+  };
+  counter(
+      "optimizer.steps", [this] { return optimizer_.steps(); },
+      [this](int64_t value) { optimizer_.set_steps(value); });
+  counter(
+      "trainer.step", [this] { return step_; }, [this](int64_t value) { step_ = value; });
+  counter(
+      "trainer.tokens", [this] { return tokens_; }, [this](int64_t value) { tokens_ = value; });
+  // Other shards under the same names would silently change what the remaining steps see.
+  const std::string fingerprint = data_.fingerprint();
+  registry_.add_constant("data.fingerprint", {static_cast<int64_t>(fingerprint.size())},
+                         {fingerprint.begin(), fingerprint.end()});
+}
+
+double Trainer::micro_step(int64_t step, int64_t micro_batch) {
+  data_.read_micro_batch(step, micro_batch, inputs_.data(), targets_.data());
+  const ag::Shape shape = {static_cast<int64_t>(inputs_.size())};
+  const ag::Tensor inputs = ag::Tensor::from_host<int32_t>(shape, inputs_);
+  const ag::Tensor targets = ag::Tensor::from_host<int32_t>(shape, targets_);
+  ag::Tape tape;
+  const ag::Value loss = model_.loss(tape, inputs, targets, config_.tokens.micro_batch_size);
+  // Divided by the tokens of the whole global batch, so that no split of it changes the mean.
+  tape.backward(loss, 1.0 / static_cast<double>(config_.tokens.global_batch_size *
+                                                config_.tokens.sequence_length));
+  return loss.data.to_host<double>()[0];
+}
+
+StepReport Trainer::step() {
+  StepReport report{.step = step_ + 1};
+  const int64_t micro_batches = config_.micro_batches(),
+                shards = config_.parallelism.reduction_shards;
+  std::vector<std::vector<double>> losses;  // of own shards
+  for (int64_t shard = tree_.range().begin; shard < tree_.range().end; ++shard) {
+    model_.params().select_gradient(reduction_.begin_shard(shard));
+    double loss = 0;
+    for (int64_t m = shard * micro_batches / shards; m < (shard + 1) * micro_batches / shards; ++m)
+      loss += micro_step(report.step, m);
+    losses.push_back({loss});
+    reduction_.end_shard(shard);
+  }
+  const int64_t tokens = config_.tokens.global_batch_size * config_.tokens.sequence_length;
+  report.loss = tree_sum(tree_, std::move(losses))[0] / static_cast<double>(tokens);
+  const ag::Tensor& gradient = reduction_.finish();
+  report.gradient_norm = gradient_norm(gradient);
+  report.learning_rate = learning_rate(schedule_, report.step - 1);
+  check_finite(report, gradient);
+  optimizer_.step(gradient, report.learning_rate,
+                  clip_scale(report.gradient_norm, config_.optimizer.clip_grad));
+  step_ = report.step;
+  tokens_ += tokens;
+  return report;
+}
+
+void Trainer::check_finite(const StepReport& report, const ag::Tensor& gradient) const {
+  if (std::isfinite(report.loss) && std::isfinite(report.gradient_norm)) return;
+  const std::string name = first_nonfinite_gradient(model_.params(), gradient);
+  // A norm may overflow although every element is finite; a loss may be NaN before any gradient is.
+  const std::string what = !name.empty()                ? "gradient of " + name
+                           : std::isfinite(report.loss) ? "gradient norm"
+                                                        : "loss";
+  throw AgreedError(
+      core::ExitCode::kNumerical,
+      {.path = "step " + std::to_string(report.step),
+       .field = what,
+       .expected = "finite values",
+       .found = "NaN or infinity",
+       .hint = "lower optimizer.learning_rate_scheduler.learning_rate, or set "
+               "MHA2MLA_CHECK_FINITE=1 to find the op; the last checkpoint is intact"});
+}
+
+std::vector<SetResult> Trainer::validate(const ValidationSets& sets) {
+  std::vector<SetResult> results;
+  for (const auto& [name, windows] : sets)
+    results.push_back(evaluate(model_, windows, name, config_.tokens.micro_batch_size, &comm_));
+  return results;
+}
+
+}  // namespace trainer

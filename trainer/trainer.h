@@ -1,0 +1,83 @@
+// The training loop. One step: for each own gradient shard, for each of its micro-batches forward
+// and backward; sum the shards over the ranks; clip; update. Results depend on configuration and
+// data alone.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/nanoset_stages.h"
+#include "model/llama.h"
+#include "trainer/config.h"
+#include "trainer/evaluate.h"
+#include "trainer/optimizer.h"
+#include "trainer/schedule.h"
+#include "trainer/shard_tree.h"
+#include "trainer/state_registry.h"
+
+namespace trainer {
+
+// What an update did; equal on every rank.
+struct StepReport {
+  int64_t step = 0;          // 1-based
+  double loss = 0;           // mean over the global batch's target tokens, nats, before the update
+  double gradient_norm = 0;  // before clipping
+  double learning_rate = 0;
+};
+
+// Validation sets with their names, in the order of the configuration.
+using ValidationSets = std::vector<std::pair<std::string, data::EvalWindows>>;
+ValidationSets open_validation_sets(const Config& config, int64_t vocab_size);
+
+// Opens the mixture of the configuration; throws what NanosetStages throws.
+data::NanosetStages open_training_data(const Config& config, int64_t vocab_size);
+
+class Trainer {
+ public:
+  // `config` is resolved (threads set), `data` opened for this model's vocabulary. Keeps references
+  // to `comm` and `data`.
+  Trainer(const Config& config, Comm& comm, const model::Model& model,
+          const data::NanosetStages& data);
+
+  // Updates done so far.
+  int64_t step_number() const { return step_; }
+  int64_t tokens_seen() const { return tokens_; }
+  bool finished() const { return step_ >= config_.tokens.train_steps; }
+
+  // Does the next update. Throws AgreedError(kNumerical) on all ranks, before any parameter
+  // changes, when loss or gradient is not finite; the message names the tensor.
+  StepReport step();
+
+  std::vector<SetResult> validate(const ValidationSets& sets);
+
+  model::Llama& model() { return model_; }
+  // All that a checkpoint must hold: parameters, kept pairs, moments, counters, the data's
+  // fingerprint.
+  StateRegistry& registry() { return registry_; }
+  // After the registry has been filled from a checkpoint.
+  void refresh_after_load() { model_.params().refresh_working(); }
+
+ private:
+  double micro_step(int64_t step, int64_t micro_batch);
+  void check_finite(const StepReport& report, const ag::Tensor& gradient) const;
+  void register_state();
+
+  Config config_;
+  Comm& comm_;
+  const data::NanosetStages& data_;
+  model::Llama model_;
+  AdamW optimizer_;
+  Schedule schedule_;
+  ShardTree tree_;
+  GradientReduction reduction_;
+  StateRegistry registry_;
+  std::vector<int32_t> inputs_, targets_;  // one micro-batch on the host
+  int64_t step_ = 0, tokens_ = 0;
+};
+
+}  // namespace trainer

@@ -1,0 +1,65 @@
+// A run from its configuration to its result: folder and lock, source or conversion or checkpoint,
+// the loop with validation, log and checkpoints. The verb `train` is this, and no more.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "trainer/checkpoint.h"
+#include "trainer/log.h"
+#include "trainer/prepare.h"
+#include "trainer/run_folder.h"
+#include "trainer/step_log.h"
+#include "trainer/trainer.h"
+#include "trainer/verbs/verbs.h"
+
+namespace trainer {
+
+class TrainingRun {
+ public:
+  // `config` is merged and checked. Fixes the number of threads.
+  TrainingRun(Config config, const TrainOptions& options, Session& session);
+
+  // Collective. Trains until train_steps and returns what result.json holds:
+  //   run, steps, tokens, tokens_per_second, seconds, parameters, validation.{source, converted |
+  //   start, recovered}.SET.{nll, ppl, tokens}, protocol, cache_bytes_per_token.{before, after},
+  //   parity.
+  nlohmann::json execute();
+
+ private:
+  // Rank 0 owns the folder; the others know its path.
+  void open_folder();
+  // The checkpoint to start from, agreed by all ranks; empty: from the source.
+  fs::path choose_checkpoint();
+  void check_resumable(const Manifest& manifest) const;
+  void banner(const PreparedModel& prepared) const;
+
+  void loop();
+  void after_step(const StepReport& report);
+  void validate();
+  void save();
+  nlohmann::json finish();
+  nlohmann::json result() const;
+
+  bool root() const { return session_.comm.rank() == 0; }
+
+  Config config_;
+  const TrainOptions& options_;
+  Session& session_;
+  std::unique_ptr<RunFolder> folder_;
+  fs::path path_;
+  std::unique_ptr<Log> log_;
+  PreparedModel prepared_;
+  std::unique_ptr<data::NanosetStages> data_;
+  ValidationSets sets_;
+  std::unique_ptr<Trainer> trainer_;
+  std::unique_ptr<MetricsWriter> metrics_;
+  std::unique_ptr<StepLog> step_log_;
+  std::string parent_;  // manifest hash of the checkpoint before
+  int64_t saved_step_ = -1, validated_step_ = -1;
+  nlohmann::json last_validation_, first_validation_;
+};
+
+}  // namespace trainer
