@@ -14,7 +14,9 @@ struct Checkpoint {
     const Value input = wants_x ? inner.leaf(x) : inner.constant(x);
     const Value output = fn(input);
     inner.backward(output, g.out());
-    if (wants_x) g.pass(0, inner.gradient(input));
+    if (!wants_x) return;
+    const Tensor dx = inner.gradient(input);
+    if (dx.defined()) g.pass(0, dx);  // undefined: `fn` does not depend on its input
   }
 };
 

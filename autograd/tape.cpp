@@ -103,7 +103,7 @@ void Tape::pop_and_run() {
     Grads grads(*this, out, node.inputs);
     node.record->backward(grads);
   }
-  while (!first_uses_.empty() && first_uses_.back().first == nodes_.size()) {
+  while (!first_uses_.empty() && first_uses_.back().first >= nodes_.size()) {
     if (on_param_final) on_param_final(*first_uses_.back().second);
     first_uses_.pop_back();
   }
@@ -115,6 +115,7 @@ void Tape::backward(const Value& output, const Tensor& seed) {
                  output.tape == this && !nodes_.empty() && nodes_.back().output == output.slot,
                  "the last value of this tape", "another");
   CHECK_SHAPE("backward", seed, output.data.shape());
+  CHECK_DTYPE("backward", seed, output.data.dtype());
   slots_[static_cast<size_t>(output.slot)].gradient = seed;
   while (!nodes_.empty()) pop_and_run();
 }

@@ -24,7 +24,8 @@ struct Attention {
   }
 };
 
-void check_key_part(const char* name, const Tensor& part, const AttentionShape& s, bool rope) {
+void check_key_part(const char* name, const Tensor& part, DType type, const AttentionShape& s,
+                    bool rope) {
   int64_t end = 0;
   for (size_t g = 0; g < static_cast<size_t>(s.kv_heads); ++g) {
     const int64_t width = rope ? s.rope_width[g] : s.head_dim - s.rope_width[g];
@@ -36,6 +37,18 @@ void check_key_part(const char* name, const Tensor& part, const AttentionShape& 
   CHECK_ARGUMENT("attention", end <= columns && (columns == 0 || part.rows() == s.batch * s.keys),
                  std::string(name) + " [B*Tk, >= " + std::to_string(end) + "]",
                  part.defined() ? to_string(part.shape()) : "nothing");
+  CHECK_ARGUMENT("attention", !part.defined() || part.dtype() == type,
+                 std::string(name) + " of " + std::string(name_of(type)),
+                 std::string(name_of(part.dtype())));
+}
+
+// Why: the backward asks for all destinations at once, and two of them must not be the same memory.
+void check_separate(std::initializer_list<Value> inputs) {
+  for (const Value& a : inputs) {
+    for (const Value& b : inputs)
+      CHECK_ARGUMENT("attention", &a == &b || a.slot < 0 || a.slot != b.slot, "separate values",
+                     "one value twice");
+  }
 }
 
 }  // namespace
@@ -55,8 +68,10 @@ Value attention(const Value& q, const Value& k_rope, const Value& k_nope, const 
                  std::to_string(s.keys));
   CHECK_SHAPE("attention", q.data, (Shape{s.batch * s.queries, s.heads * s.head_dim}));
   CHECK_SHAPE("attention", v.data, (Shape{s.batch * s.keys, s.kv_heads * s.value_dim}));
-  check_key_part("k_rope", k_rope.data, s, true);
-  check_key_part("k_nope", k_nope.data, s, false);
+  CHECK_DTYPE("attention", v.data, q.data.dtype());
+  check_key_part("k_rope", k_rope.data, q.data.dtype(), s, true);
+  check_key_part("k_nope", k_nope.data, q.data.dtype(), s, false);
+  check_separate({q, k_rope, k_nope, v});
   const DType wide = q.data.dtype() == DType::f64 ? DType::f64 : DType::f32;
   Tensor out = Tensor::empty({s.batch * s.queries, s.heads * s.value_dim}, q.data.dtype());
   Tensor lse = Tensor::empty({s.batch * s.heads, s.queries}, wide);

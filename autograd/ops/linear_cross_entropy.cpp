@@ -55,6 +55,7 @@ Value linear_cross_entropy(const Value& h, Param& weight, const Tensor& targets,
                  weight.shape.rank() == 2 && weight.shape[1] == h.data.cols(),
                  "a weight [V, " + std::to_string(h.data.cols()) + "]", to_string(weight.shape));
   CHECK_DTYPE("linear_cross_entropy", h.data, weight.working.dtype());
+  CHECK_DTYPE("linear_cross_entropy", targets, DType::i32);
   CHECK_SHAPE("linear_cross_entropy", targets, (Shape{n}));
   const Value w = h.tape->use(weight);
   const Kernels& k = kernels(w.data.device());

@@ -48,9 +48,10 @@ Value rope(const Value& x, const RopePlan& plan, const RopeTable& table, int64_t
                  to_string(x.data.shape()));
   CHECK_ARGUMENT("rope", tokens > 0 && x.data.rows() % tokens == 0, "whole sequences",
                  std::to_string(x.data.rows()) + " rows of " + std::to_string(tokens));
-  CHECK_ARGUMENT("rope", first_position + tokens <= table.cosine.rows(),
-                 "positions below " + std::to_string(table.cosine.rows()),
-                 std::to_string(first_position + tokens));
+  CHECK_ARGUMENT("rope", first_position >= 0 && first_position <= table.cosine.rows() - tokens,
+                 "positions in [0, " + std::to_string(table.cosine.rows()) + ")",
+                 std::to_string(tokens) + " from " + std::to_string(first_position));
+  CHECK_DTYPE("rope", table.cosine, x.data.dtype() == DType::f64 ? DType::f64 : DType::f32);
   Tensor y = Tensor::like(x.data);
   kernels(y.device())
       .rope(y.view(), x.data, plan, table.cosine, table.sine, tokens, first_position, false);
