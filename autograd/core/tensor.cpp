@@ -3,8 +3,20 @@
 #include <cstring>
 
 namespace ag {
+namespace {
+
+bool size_fits(const Shape& shape, DType dtype) {
+  int64_t bytes = size_of(dtype);
+  for (int i = 0; i < shape.rank(); ++i) {
+    if (shape[i] < 0 || __builtin_mul_overflow(bytes, shape[i], &bytes)) return false;
+  }
+  return true;
+}
+
+}  // namespace
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  CHECK_ARGUMENT("tensor", size_fits(shape, dtype), "a size below 2^63 bytes", to_string(shape));
   Tensor t;
   t.shape_ = shape;
   t.dtype_ = dtype;
@@ -27,7 +39,7 @@ Tensor Tensor::reshaped(const Shape& shape) const {
 }
 
 Tensor Tensor::slice(int64_t offset, const Shape& shape) const {
-  CHECK_ARGUMENT("slice", offset >= 0 && offset + shape.numel() <= numel(),
+  CHECK_ARGUMENT("slice", offset >= 0 && offset <= numel() - shape.numel(),
                  "a part of " + to_string(shape_),
                  to_string(shape) + " at " + std::to_string(offset));
   Tensor t = *this;
