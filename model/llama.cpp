@@ -10,11 +10,6 @@ namespace {
 
 using ag::Value;
 
-bool is_trainable(const std::string& path, Trainable trainable) {
-  return trainable == Trainable::all || path.find("attn") != std::string::npos ||
-         path.find("norm") != std::string::npos;
-}
-
 std::vector<ag::ParamStore::Declaration> declarations(const ModelSpec& spec, Trainable trainable) {
   std::vector<ag::ParamStore::Declaration> list;
   for (const ParameterShape& p : parameter_shapes(spec))
@@ -23,6 +18,11 @@ std::vector<ag::ParamStore::Declaration> declarations(const ModelSpec& spec, Tra
 }
 
 }  // namespace
+
+bool is_trainable(const std::string& path, Trainable trainable) {
+  return trainable == Trainable::all || path.find("attn") != std::string::npos ||
+         path.find("norm") != std::string::npos;
+}
 
 Llama::Llama(const Model& model, const LlamaOptions& options)
     : spec_(model.spec),

@@ -15,6 +15,8 @@ namespace model {
 enum class Recompute { none, attention, block };
 enum class Trainable { all, attention };  // attention: parameters of attention and of the norms
 
+bool is_trainable(const std::string& path, Trainable trainable);
+
 struct LlamaOptions {
   ag::DType compute = ag::DType::f32;
   Trainable trainable = Trainable::all;

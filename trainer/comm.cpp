@@ -244,6 +244,14 @@ int Comm::report(const std::exception_ptr& error) {
   return static_cast<int>(e.code());
 }
 
+std::string mpi_library() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  const std::string version(text, static_cast<size_t>(length));
+  return version.substr(0, version.find(','));
+}
+
 void Comm::abort(core::ExitCode code) {
   std::fflush(nullptr);
   if (size_ > 1) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));

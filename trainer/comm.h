@@ -90,6 +90,9 @@ class Comm {
   CommOptions options_;
 };
 
+// "Open MPI v4.1.4"
+std::string mpi_library();
+
 // What is wrong with how the process was launched, given the number of ranks that MPI sees and the
 // launcher's variables (null when unset).
 std::optional<core::Fault> launch_fault(int size, const char* slurm_ntasks,

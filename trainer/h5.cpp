@@ -188,6 +188,12 @@ std::string_view name_of(H5Type type) {
   return "?";
 }
 
+std::string h5_library() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
+}
+
 H5Type h5_type_of(ag::DType dtype) {
   switch (dtype) {
     case ag::DType::f32:

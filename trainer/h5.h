@@ -18,6 +18,9 @@ namespace trainer {
 // HDF5's own exit handler. Silences HDF5's printing and forbids filter plugins. Idempotent.
 void h5_initialize();
 
+// "1.10.8"
+std::string h5_library();
+
 enum class H5Type : uint8_t { f32, bf16, f64, i32, u8 };
 
 uint64_t size_of(H5Type type);

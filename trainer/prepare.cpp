@@ -17,19 +17,6 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-model::ConversionOptions conversion_options(const MlaConfig& mla, int64_t pairs) {
-  model::ConversionOptions options;
-  options.rope.strategy = model::rope_strategy_from(mla.rope.strategy);
-  options.rope.pairs_per_head = mla.rope.rope_pairs_per_head;
-  if (options.rope.strategy == model::RopeStrategy::full) options.rope.pairs_per_head = pairs;
-  if (options.rope.strategy == model::RopeStrategy::none) options.rope.pairs_per_head = 0;
-  options.rope.uniform_start = mla.rope.uniform_start;
-  options.score = model::rope_score_from(mla.rope.score);
-  options.method = model::latent_method_from(mla.latent.method);
-  options.latent_dims_per_kv_head = mla.latent.latent_dims_per_kv_head;
-  return options;
-}
-
 // All that decides a conversion's bits, so that a finished one can be recognised.
 json conversion_key(const Config& config, const std::string& source_hash) {
   const MlaConfig& mla = *config.mla;
@@ -141,6 +128,19 @@ bool is_conversion(const fs::path& folder, const json& key) {
 }
 
 }  // namespace
+
+model::ConversionOptions conversion_options(const MlaConfig& mla, int64_t pairs) {
+  model::ConversionOptions options;
+  options.rope.strategy = model::rope_strategy_from(mla.rope.strategy);
+  options.rope.pairs_per_head = mla.rope.rope_pairs_per_head;
+  if (options.rope.strategy == model::RopeStrategy::full) options.rope.pairs_per_head = pairs;
+  if (options.rope.strategy == model::RopeStrategy::none) options.rope.pairs_per_head = 0;
+  options.rope.uniform_start = mla.rope.uniform_start;
+  options.score = model::rope_score_from(mla.rope.score);
+  options.method = model::latent_method_from(mla.latent.method);
+  options.latent_dims_per_kv_head = mla.latent.latent_dims_per_kv_head;
+  return options;
+}
 
 json to_json(const std::vector<SetResult>& results) {
   json sets = json::object();

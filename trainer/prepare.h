@@ -6,12 +6,16 @@
 #include <string>
 #include <vector>
 
+#include "model/convert.h"
 #include "trainer/config.h"
 #include "trainer/log.h"
 #include "trainer/model_folder.h"
 #include "trainer/trainer.h"
 
 namespace trainer {
+
+// What the section asks for; `pairs` are those of the source's heads, all of which `full` keeps.
+model::ConversionOptions conversion_options(const MlaConfig& mla, int64_t pairs);
 
 struct PreparedModel {
   model::Model model;

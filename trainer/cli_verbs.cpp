@@ -1,0 +1,293 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "core/text.h"
+#include "trainer/cli.h"
+#include "trainer/verbs/verbs.h"
+
+namespace trainer {
+namespace {
+
+constexpr int64_t kMaxCount = int64_t{1} << 40;
+
+CLI::Validator one_of(const std::vector<std::string>& choices) {
+  const auto check = [choices](const std::string& value) {
+    if (std::find(choices.begin(), choices.end(), value) != choices.end()) return std::string();
+    const std::string near = core::nearest(value, choices);
+    return fmt::format("expected {}, got \"{}\"{}", fmt::join(choices, " | "), value,
+                       near.empty() ? "" : "; did you mean " + near + "?");
+  };
+  return {check, fmt::format("{}", fmt::join(choices, "|")), "choice"};
+}
+
+CLI::Option* add_model(CLI::App& app, fs::path& path, const char* name = "MODEL") {
+  return app
+      .add_option(name, path, "Hugging Face folder, native model folder, checkpoint, or run folder")
+      ->required()
+      ->type_name("PATH");
+}
+
+CLI::Option* add_path(CLI::App& app, const char* name, fs::path& path, const char* help) {
+  return app.add_option(name, path, help)->type_name("PATH");
+}
+
+void add_count(CLI::App& app, const char* name, int64_t& value, const char* help, int64_t least) {
+  app.add_option(name, value, help)
+      ->type_name("N")
+      ->check(CLI::Range(least, kMaxCount))
+      ->capture_default_str();
+}
+
+void add_dtype(CLI::App& app, std::string& dtype) {
+  app.add_option("--dtype", dtype, "of weights and activations")
+      ->check(one_of({"float32", "bfloat16"}))
+      ->type_name("")
+      ->capture_default_str();
+}
+
+void add_batch(CLI::App& app, int64_t& batch) {
+  add_count(app, "--batch", batch, "windows that go through the model at once", 1);
+}
+
+// Declares --data and --ids; returns the group, of which at most one may be given.
+CLI::Option_group* add_id_source(CLI::App& app, IdSource& source) {
+  CLI::Option_group* group = app.add_option_group("Token ids");
+  group
+      ->add_option("--data", source.data,
+                   "shard (.ds) or folder of shards, several with commas between")
+      ->type_name("PATH,...")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  add_path(*group, "--ids", source.ids, "safetensors file with `input_ids` [B, S]");
+  group->require_option(0, 1);
+  add_count(app, "--sequence-length", source.sequence_length,
+            "ids per window of --data; 0: 1024, or what the model allows if that is less", 0);
+  add_count(app, "--max-windows", source.max_windows, "windows of each shard of --data; 0: all", 0);
+  return group;
+}
+
+VerbAction declare_train(CLI::App& app) {
+  auto o = std::make_shared<TrainOptions>();
+  add_path(app, "CONFIG", o->config, "configuration (.yaml)")->required();
+  app.add_option("OVERRIDES", o->overrides,
+                 "key=value, e.g. optimizer.clip_grad=0.5; paths relative to where you are")
+      ->type_name("key=value");
+  app.add_option("--resume", o->resume,
+                 "auto: the run's newest valid checkpoint if there is one | none | checkpoint PATH")
+      ->capture_default_str()
+      ->type_name("");
+  app.add_flag("--dry-run", o->dry_run, "check configuration, model, data, disk and memory only");
+  return [o](Session& s) { return run_train(*o, s); };
+}
+
+VerbAction declare_calibrate(CLI::App& app) {
+  auto o = std::make_shared<CalibrateOptions>();
+  add_model(app, o->model);
+  add_id_source(app, o->source)->require_option(1);
+  add_batch(app, o->batch);
+  add_path(app, "--out", o->out, "statistics to write (.safetensors)")->required();
+  return [o](Session& s) { return run_calibrate(*o, s); };
+}
+
+VerbAction declare_convert(CLI::App& app) {
+  auto o = std::make_shared<ConvertOptions>();
+  add_model(app, o->model);
+  app.add_option("--rope", o->rope, "which frequency pairs keep their rotation")
+      ->check(one_of({"full", "none", "high", "low", "uniform", "high-low", "2-norm"}))
+      ->type_name("")
+      ->capture_default_str();
+  add_count(app, "--rope-pairs", o->rope_pairs,
+            "pairs kept per kv head, 2 dimensions each; unused by full and none", 0);
+  add_count(app, "--uniform-start", o->uniform_start, "first kept pair of --rope uniform", 0);
+  app.add_option("--score", o->score, "2-norm score of a pair, of its query and key norms")
+      ->check(one_of({"product", "sum"}))
+      ->type_name("")
+      ->capture_default_str();
+  app.add_option("--latent", o->latent, "one latent for keys and values, one each, or none")
+      ->check(one_of({"joint", "split", "none"}))
+      ->type_name("")
+      ->capture_default_str();
+  add_count(app, "--latent-dims", o->latent_dims,
+            "width of a latent per kv head, in cached numbers per token; unused by none", 0);
+  add_path(app, "--stats", o->stats, "statistics of mha2mla calibrate, for --rope 2-norm");
+  add_id_source(app, o->source);
+  add_path(app, "--out", o->out, "native model folder to make")->required();
+  return [o](Session& s) { return run_convert(*o, s); };
+}
+
+VerbAction declare_eval(CLI::App& app) {
+  auto o = std::make_shared<EvalOptions>();
+  add_model(app, o->model);
+  add_id_source(app, o->source)->require_option(1);
+  add_batch(app, o->batch);
+  add_dtype(app, o->dtype);
+  return [o](Session& s) { return run_eval(*o, s); };
+}
+
+VerbAction declare_logits(CLI::App& app) {
+  auto o = std::make_shared<LogitsOptions>();
+  add_model(app, o->model);
+  add_path(app, "--ids", o->ids, "safetensors file with `input_ids` [B, S], I32 or I64")
+      ->required();
+  add_path(app, "--out", o->out, "safetensors file to write: `logits` [B, S, V], F32")->required();
+  add_dtype(app, o->dtype);
+  return [o](Session& s) { return run_logits(*o, s); };
+}
+
+VerbAction declare_compare(CLI::App& app) {
+  auto o = std::make_shared<CompareOptions>();
+  add_model(app, o->a, "A");
+  add_model(app, o->b, "B");
+  add_id_source(app, o->source);
+  add_dtype(app, o->dtype);
+  app.add_flag("--bits", o->bits, "compare the stored tensors bit by bit instead");
+  return [o](Session& s) { return run_compare(*o, s); };
+}
+
+VerbAction declare_generate(CLI::App& app) {
+  auto o = std::make_shared<GenerateOptions>();
+  add_model(app, o->model);
+  app.add_option("--prompt", o->prompt, "text to go on from")->required()->type_name("TEXT");
+  add_count(app, "--max-new-tokens", o->max_new_tokens, "tokens to generate at most", 1);
+  app.add_option("--temperature", o->temperature, "0: always the likeliest token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->type_name("X")
+      ->capture_default_str();
+  app.add_option("--top-p", o->top_p, "sample from the likeliest tokens with this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("X")
+      ->capture_default_str();
+  add_count(app, "--seed", o->seed, "of the sampling", 0);
+  add_dtype(app, o->dtype);
+  return [o](Session& s) { return run_generate(*o, s); };
+}
+
+VerbAction declare_tokenize(CLI::App& app) {
+  auto o = std::make_shared<TokenizeVerbOptions>();
+  add_path(app, "--tokenizer", o->tokenizer, "tokenizer.json, or the folder that holds it")
+      ->required();
+  add_path(app, "--out", o->out, "shard to write: PREFIX.ds and its companions")
+      ->required()
+      ->type_name("PREFIX");
+  app.add_option("--key", o->key, "of the text in a .jsonl line")
+      ->type_name("KEY")
+      ->capture_default_str();
+  app.add_option("--eos", o->eos, "what follows each document, besides the tokenizer's template")
+      ->check(one_of({"append", "none"}))
+      ->type_name("")
+      ->capture_default_str();
+  app.add_option("INPUT", o->inputs, ".jsonl and .txt files, plain, .gz or .zst")
+      ->required()
+      ->type_name("PATH");
+  return [o](Session& s) { return run_tokenize(*o, s); };
+}
+
+VerbAction declare_encode(CLI::App& app) {
+  auto o = std::make_shared<EncodeOptions>();
+  add_path(app, "--tokenizer", o->tokenizer, "tokenizer.json, or the folder that holds it")
+      ->required();
+  add_path(app, "--in", o->in, ".jsonl file whose lines hold `text`")->required();
+  add_path(app, "--out", o->out, ".jsonl file to write, a line for each line")->required();
+  return [o](Session& s) { return run_encode(*o, s); };
+}
+
+VerbAction declare_inspect(CLI::App& app) {
+  auto o = std::make_shared<InspectOptions>();
+  add_path(app, "PATH", o->path,
+           "model, checkpoint or run folder, .safetensors, .h5, .ds, tokenizer.json")
+      ->required();
+  app.add_flag("--verify", o->verify, "read everything and compare it with the recorded hashes");
+  return [o](Session& s) { return run_inspect(*o, s); };
+}
+
+VerbAction declare_validate(CLI::App& app) {
+  auto o = std::make_shared<ValidateOptions>();
+  add_path(app, "CONFIG", o->config, "configuration (.yaml)")->required();
+  app.add_option("OVERRIDES", o->overrides, "key=value, e.g. tokens.micro_batch_size=2")
+      ->type_name("key=value");
+  app.add_option("--ranks", o->ranks, "ranks that the run is going to have")
+      ->type_name("N")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  return [o](Session& s) { return run_validate(*o, s); };
+}
+
+VerbAction declare_config(CLI::App& app) {
+  auto o = std::make_shared<ConfigOptions>();
+  app.add_flag("--defaults", o->defaults, "every key with its default and what it means, as YAML")
+      ->required();
+  return [o](Session& s) { return run_config(*o, s); };
+}
+
+VerbAction declare_env(CLI::App&) {
+  return [](Session& s) { return run_env(s); };
+}
+
+}  // namespace
+
+const std::vector<Verb>& verbs() {
+  static const std::vector<Verb> all = {
+      {"convert", "Model", "Convert a source model to MLA and report what that costs",
+       "  mha2mla convert llama --rope 2-norm --rope-pairs 4 --latent-dims 16 --data a.ds "
+       "--out mla\n"
+       "  mha2mla convert llama --rope high --rope-pairs 4 --latent split --latent-dims 8 "
+       "--out mla\n",
+       true, declare_convert},
+      {"calibrate", "Model", "Measure the 2-norm statistics that choose the rotary pairs",
+       "  mha2mla calibrate llama --data a.ds --max-windows 1024 --out stats.safetensors\n"
+       "  mha2mla calibrate llama --ids ids.safetensors --out stats.safetensors\n",
+       true, declare_calibrate},
+      {"eval", "Model", "Loss and perplexity on shards",
+       "  mha2mla eval runs/smollm/r4-c16 --data prose.val.ds,code.val.ds --sequence-length 2048\n"
+       "  mha2mla eval llama --data val.ds --sequence-length 1024 --max-windows 50 --json\n",
+       true, declare_eval},
+      {"logits", "Model", "Logits of given token ids",
+       "  mha2mla logits llama --ids ids.safetensors --out logits.safetensors\n"
+       "  mha2mla logits mla --ids ids.safetensors --out logits.safetensors --dtype bfloat16\n",
+       true, declare_logits},
+      {"compare", "Model", "How far two models are apart, in logits or bit by bit",
+       "  mha2mla compare llama mla --data val.ds --max-windows 8\n"
+       "  mha2mla compare run/checkpoints/step-000000100 other/checkpoints/step-000000100 --bits\n",
+       true, declare_compare},
+      {"generate", "Model", "Go on from a prompt, decoding from the cache",
+       "  mha2mla generate mla --prompt \"Once upon a time\"\n"
+       "  mha2mla generate mla --prompt \"def f(\" --temperature 0.8 --top-p 0.95 --seed 1\n",
+       true, declare_generate},
+      {"tokenize", "Data", "Turn text into a shard of token ids",
+       "  mha2mla tokenize --tokenizer llama --out corpus/prose.train prose.jsonl.zst\n"
+       "  mha2mla tokenize --tokenizer llama/tokenizer.json --out code --eos none *.txt\n",
+       true, declare_tokenize},
+      {"encode", "Data", "Encode and decode the texts of a .jsonl file",
+       "  mha2mla encode --tokenizer llama --in cases.jsonl --out ids.jsonl\n"
+       "  mha2mla encode --tokenizer tokenizer.json --in cases.jsonl.gz --out ids.jsonl --json\n",
+       false, declare_encode},
+      {"train", "Run", "Convert if asked to, fine-tune, evaluate, checkpoint; resume",
+       "  mha2mla train configs/tiny.yaml tokens.train_steps=100\n"
+       "  mpirun -np 2 --bind-to none mha2mla train configs/tiny.yaml\n"
+       "  mha2mla train configs/tiny.yaml --dry-run\n",
+       false, declare_train},
+      {"validate", "Run", "Check a configuration, its model, data, disk and memory; train nothing",
+       "  mha2mla validate configs/tiny.yaml\n"
+       "  mha2mla validate configs/tiny.yaml tokens.micro_batch_size=8 --ranks 4\n",
+       false, declare_validate},
+      {"config", "Run", "Write the configuration with all defaults",
+       "  mha2mla config --defaults > my.yaml\n"
+       "  mha2mla config --defaults --json\n",
+       false, declare_config},
+      {"inspect", "Inspect", "Show what is in a model, checkpoint, run, shard or tokenizer",
+       "  mha2mla inspect runs/smollm/r4-c16\n"
+       "  mha2mla inspect prose.train.ds --verify --json\n",
+       false, declare_inspect},
+      {"env", "Inspect", "Versions, processor, cores and environment, for bug reports",
+       "  mha2mla env\n"
+       "  mha2mla env --json\n",
+       false, declare_env},
+  };
+  return all;
+}
+
+}  // namespace trainer

@@ -1,0 +1,15 @@
+#include <cstdio>
+
+#include "trainer/comm.h"
+#include "trainer/verbs/verbs.h"
+
+namespace trainer {
+
+void Session::say(const std::string& line) const {
+  if (comm.rank() != 0) return;
+  std::FILE* stream = json ? stderr : stdout;
+  std::fprintf(stream, "%s\n", line.c_str());
+  std::fflush(stream);
+}
+
+}  // namespace trainer

@@ -1,0 +1,20 @@
+#include <nlohmann/json.hpp>
+
+#include "trainer/config.h"
+#include "trainer/preflight.h"
+#include "trainer/verbs/report.h"
+#include "trainer/verbs/verbs.h"
+
+namespace trainer {
+
+nlohmann::json run_validate(const ValidateOptions& options, Session& session) {
+  const Config config = load_config(options.config, options.overrides);
+  const nlohmann::json report = preflight(config, static_cast<int>(options.ranks));
+  if (!session.json) {
+    session.say(format_report(report));
+    session.say("valid: nothing was started");
+  }
+  return report;
+}
+
+}  // namespace trainer
