@@ -165,13 +165,13 @@ def texts(package, deb, seen):
                 say(f"{package}: {count} documents")
 
 
-def build_group(group, packages, held_out, seen, cache, out):
+def build_group(group, debs, held_out, seen, out):
     """Write OUT/<group>.<split>.jsonl.part and say what they hold."""
     counts = {"train": [0, 0], "val": [0, 0]}
     files = {split: open(out / f"{group}.{split}.jsonl.part", "w", encoding="utf-8")
              for split in counts}
-    for package in packages:
-        for source, text in texts(package, fetch(package, cache), seen):
+    for package, deb in debs.items():
+        for source, text in texts(package, deb, seen):
             held = (source in held_out if held_out
                     else hashlib.sha256(text.encode()).digest()[0] < 5)
             split = "val" if held else "train"
@@ -202,10 +202,11 @@ def main():
     cache = (args.cache or args.out / "debs").resolve()
     cache.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
+    debs = {group: {package: fetch(package, cache) for package in GROUPS[group]
+                    if not only or package in only} for group in groups}
     seen = set()
     for group in groups:
-        packages = [package for package in GROUPS[group] if not only or package in only]
-        build_group(group, packages, held_out, seen, cache, args.out)
+        build_group(group, debs[group], held_out, seen, args.out)
     for group in groups:
         for split in ("train", "val"):
             os.replace(args.out / f"{group}.{split}.jsonl.part", args.out / f"{group}.{split}.jsonl")
