@@ -6,8 +6,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -80,6 +83,7 @@ class GradCheck {
   static constexpr double kTolerance = 1e-7, kFloor = 1e-2;
   static constexpr double kStep = 0x1p-17;  // about cbrt(3 epsilon), and exact
 
+  // Requires: at most kMaxInputs inputs x.
   GradCheck(Op op, const OpShapes& shapes) : op_(std::move(op)), shapes_(shapes) {
     uint64_t seed = 1;
     for (const ag::Shape& s : shapes.x) values_.push_back(random_tensor(s, ++seed));

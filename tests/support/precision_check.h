@@ -5,6 +5,8 @@
 // of random sign in f32.
 #pragma once
 
+#include <algorithm>
+
 #include "tests/support/gradcheck.h"
 
 namespace test_support {
