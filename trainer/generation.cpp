@@ -45,14 +45,15 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Bytes of `text` before a character that more tokens may complete: a character cut short decodes
-// to at most 3 replacement characters, one for each of its bytes.
+// Bytes of `text` before what more tokens may still change. A character cut short decodes to
+// replacement characters, and with byte fallback so does the whole run of bytes it stands in.
 size_t settled_bytes(std::string_view text) {
   constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-  for (int i = 0; i < 3 && text.ends_with(kReplacement); ++i)
-    text.remove_suffix(kReplacement.size());
+  while (text.ends_with(kReplacement)) text.remove_suffix(kReplacement.size());
   return text.size();
 }
+
+bool is_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
 
 }  // namespace
 
@@ -153,7 +154,8 @@ TextStream::TextStream(const data::Tokenizer& tokenizer, std::span<const uint32_
 }
 
 std::string TextStream::advance(const std::string& text, size_t end) {
-  // Decoders that strip or merge may shorten the text: what is written stays written.
+  // What is written stays written, even when a later byte turns it into replacement characters.
+  while (written_ < text.size() && is_continuation(text[written_])) ++written_;
   if (end <= written_) return {};
   const std::string piece = text.substr(written_, end - written_);
   written_ = end;
