@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -45,6 +47,23 @@ std::string did_you_mean(const std::string& word, const std::vector<std::string>
   const std::string near = core::nearest(word, candidates);
   return near.empty() ? std::string() : "did you mean " + near + "?";
 }
+
+// "--out PATH (required)   what it is (default: x)"
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(34); }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    std::string text = option->get_type_name().empty() ? "" : " " + option->get_type_name();
+    if (option->get_expected_max() > 1 && option->get_positional()) text += " ...";
+    return option->get_required() ? text + " (required)" : text;
+  }
+  std::string make_option_desc(const CLI::Option* option) const override {
+    const std::string value = option->get_default_str();
+    const bool shown = !option->get_required() && option->get_type_size() > 0 && !value.empty() &&
+                       value != "[]" && value != "\"\"";
+    return option->get_description() + (shown ? " (default: " + value + ")" : "");
+  }
+};
 
 std::string program_help() {
   std::string text =
@@ -126,7 +145,7 @@ void parse_arguments(CLI::App& app, std::vector<std::string> arguments) {
 
 Request parse_verb(const Verb& verb, const std::vector<std::string>& arguments) {
   CLI::App app(verb.purpose, fmt::format("{} {}", kProgram, verb.name));
-  app.get_formatter()->column_width(34);
+  app.formatter(std::make_shared<HelpFormatter>());
   app.set_help_flag("-h,--help", "print this help");
   app.footer(fmt::format("Examples\n{}", verb.examples));
   app.option_defaults()->always_capture_default();
@@ -136,9 +155,9 @@ Request parse_verb(const Verb& verb, const std::vector<std::string>& arguments) 
   CLI::Option* threads_option = nullptr;
   if (verb.computes)
     threads_option = app.add_option("--threads", threads, "threads (default: the allowed cores)")
-                         ->always_capture_default(false)
                          ->default_str("")
-                         ->check(CLI::Range(1, 1024));
+                         ->type_name("N")
+                         ->check(CLI::Range(1, 1024).description(""));
   try {
     parse_arguments(app, arguments);
   } catch (const CLI::CallForHelp&) {

@@ -2,8 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/text.h"
 #include "trainer/cli.h"
@@ -14,14 +16,19 @@ namespace {
 
 constexpr int64_t kMaxCount = int64_t{1} << 40;
 
-CLI::Validator one_of(const std::vector<std::string>& choices) {
-  const auto check = [choices](const std::string& value) {
-    if (std::find(choices.begin(), choices.end(), value) != choices.end()) return std::string();
-    const std::string near = core::nearest(value, choices);
-    return fmt::format("expected {}, got \"{}\"{}", fmt::join(choices, " | "), value,
+using Choices = std::vector<std::string>;
+
+void add_choice(CLI::App& app, const char* name, std::string& value, const char* help,
+                const Choices& choices) {
+  const auto check = [choices](const std::string& text) {
+    if (std::find(choices.begin(), choices.end(), text) != choices.end()) return std::string();
+    const std::string near = core::nearest(text, choices);
+    return fmt::format("expected {}, got \"{}\"{}", fmt::join(choices, " | "), text,
                        near.empty() ? "" : "; did you mean " + near + "?");
   };
-  return {check, fmt::format("{}", fmt::join(choices, "|")), "choice"};
+  app.add_option(name, value, help)
+      ->check(CLI::Validator(check, ""))
+      ->type_name(fmt::format("{}", fmt::join(choices, "|")));
 }
 
 CLI::Option* add_model(CLI::App& app, fs::path& path, const char* name = "MODEL") {
@@ -35,39 +42,53 @@ CLI::Option* add_path(CLI::App& app, const char* name, fs::path& path, const cha
   return app.add_option(name, path, help)->type_name("PATH");
 }
 
-void add_count(CLI::App& app, const char* name, int64_t& value, const char* help, int64_t least) {
-  app.add_option(name, value, help)
-      ->type_name("N")
-      ->check(CLI::Range(least, kMaxCount))
-      ->capture_default_str();
+void add_count(CLI::App& app, const char* name, int64_t& value, const char* help, int64_t least,
+               int64_t most = kMaxCount) {
+  const auto check = [least, most](const std::string& text) {
+    int64_t number = 0;
+    if (CLI::detail::lexical_cast(text, number) && number >= least && number <= most)
+      return std::string();
+    return fmt::format("expected a whole number from {} to {}, got \"{}\"", least, most, text);
+  };
+  app.add_option(name, value, help)->type_name("N")->check(CLI::Validator(check, ""));
+}
+
+void add_real(CLI::App& app, const char* name, double& value, const char* help, double most) {
+  const auto check = [most](const std::string& text) {
+    double number = 0;
+    if (CLI::detail::lexical_cast(text, number) && number >= 0 && number <= most)
+      return std::string();
+    return fmt::format("expected a number from 0 to {}, got \"{}\"", most, text);
+  };
+  app.add_option(name, value, help)->type_name("X")->check(CLI::Validator(check, ""));
 }
 
 void add_dtype(CLI::App& app, std::string& dtype) {
-  app.add_option("--dtype", dtype, "of weights and activations")
-      ->check(one_of({"float32", "bfloat16"}))
-      ->type_name("")
-      ->capture_default_str();
+  add_choice(app, "--dtype", dtype, "of weights and activations", {"float32", "bfloat16"});
 }
 
 void add_batch(CLI::App& app, int64_t& batch) {
-  add_count(app, "--batch", batch, "windows that go through the model at once", 1);
+  add_count(app, "--batch", batch, "windows that go through the model at once", 1, 65536);
 }
 
-// Declares --data and --ids; returns the group, of which at most one may be given.
-CLI::Option_group* add_id_source(CLI::App& app, IdSource& source) {
-  CLI::Option_group* group = app.add_option_group("Token ids");
-  group
-      ->add_option("--data", source.data,
-                   "shard (.ds) or folder of shards, several with commas between")
+// --data and --ids; which of them is needed is checked once all is parsed.
+void add_id_source(CLI::App& app, IdSource& source, std::function<bool()> needed) {
+  app.add_option("--data", source.data,
+                 "shard (.ds) or folder of shards, several with commas between")
       ->type_name("PATH,...")
       ->delimiter(',')
       ->allow_extra_args(false);
-  add_path(*group, "--ids", source.ids, "safetensors file with `input_ids` [B, S]");
-  group->require_option(0, 1);
+  add_path(app, "--ids", source.ids, "safetensors file with `input_ids` [B, S], instead of --data");
   add_count(app, "--sequence-length", source.sequence_length,
-            "ids per window of --data; 0: 1024, or what the model allows if that is less", 0);
+            "ids per window of --data; 0: 1024, or what the model allows if less", 0);
   add_count(app, "--max-windows", source.max_windows, "windows of each shard of --data; 0: all", 0);
-  return group;
+  app.callback([&source, needed = std::move(needed)] {
+    const bool data = !source.data.empty(), ids = !source.ids.empty();
+    if (data && ids)
+      throw CLI::ValidationError("--ids", "expected one of --data and --ids, got both");
+    if (!data && !ids && needed())
+      throw CLI::ValidationError("--data", "expected one of --data and --ids, got neither");
+  });
 }
 
 VerbAction declare_train(CLI::App& app) {
@@ -78,8 +99,7 @@ VerbAction declare_train(CLI::App& app) {
       ->type_name("key=value");
   app.add_option("--resume", o->resume,
                  "auto: the run's newest valid checkpoint if there is one | none | checkpoint PATH")
-      ->capture_default_str()
-      ->type_name("");
+      ->type_name("auto|none|PATH");
   app.add_flag("--dry-run", o->dry_run, "check configuration, model, data, disk and memory only");
   return [o](Session& s) { return run_train(*o, s); };
 }
@@ -87,7 +107,7 @@ VerbAction declare_train(CLI::App& app) {
 VerbAction declare_calibrate(CLI::App& app) {
   auto o = std::make_shared<CalibrateOptions>();
   add_model(app, o->model);
-  add_id_source(app, o->source)->require_option(1);
+  add_id_source(app, o->source, [] { return true; });
   add_batch(app, o->batch);
   add_path(app, "--out", o->out, "statistics to write (.safetensors)")->required();
   return [o](Session& s) { return run_calibrate(*o, s); };
@@ -96,25 +116,19 @@ VerbAction declare_calibrate(CLI::App& app) {
 VerbAction declare_convert(CLI::App& app) {
   auto o = std::make_shared<ConvertOptions>();
   add_model(app, o->model);
-  app.add_option("--rope", o->rope, "which frequency pairs keep their rotation")
-      ->check(one_of({"full", "none", "high", "low", "uniform", "high-low", "2-norm"}))
-      ->type_name("")
-      ->capture_default_str();
+  add_choice(app, "--rope", o->rope, "which frequency pairs keep their rotation",
+             {"full", "none", "high", "low", "uniform", "high-low", "2-norm"});
   add_count(app, "--rope-pairs", o->rope_pairs,
             "pairs kept per kv head, 2 dimensions each; unused by full and none", 0);
   add_count(app, "--uniform-start", o->uniform_start, "first kept pair of --rope uniform", 0);
-  app.add_option("--score", o->score, "2-norm score of a pair, of its query and key norms")
-      ->check(one_of({"product", "sum"}))
-      ->type_name("")
-      ->capture_default_str();
-  app.add_option("--latent", o->latent, "one latent for keys and values, one each, or none")
-      ->check(one_of({"joint", "split", "none"}))
-      ->type_name("")
-      ->capture_default_str();
+  add_choice(app, "--score", o->score, "2-norm score of a pair, of its query and key norms",
+             {"product", "sum"});
+  add_choice(app, "--latent", o->latent, "one latent for keys and values, one each, or none",
+             {"joint", "split", "none"});
   add_count(app, "--latent-dims", o->latent_dims,
             "width of a latent per kv head, in cached numbers per token; unused by none", 0);
   add_path(app, "--stats", o->stats, "statistics of mha2mla calibrate, for --rope 2-norm");
-  add_id_source(app, o->source);
+  add_id_source(app, o->source, [] { return false; });
   add_path(app, "--out", o->out, "native model folder to make")->required();
   return [o](Session& s) { return run_convert(*o, s); };
 }
@@ -122,7 +136,7 @@ VerbAction declare_convert(CLI::App& app) {
 VerbAction declare_eval(CLI::App& app) {
   auto o = std::make_shared<EvalOptions>();
   add_model(app, o->model);
-  add_id_source(app, o->source)->require_option(1);
+  add_id_source(app, o->source, [] { return true; });
   add_batch(app, o->batch);
   add_dtype(app, o->dtype);
   return [o](Session& s) { return run_eval(*o, s); };
@@ -142,7 +156,7 @@ VerbAction declare_compare(CLI::App& app) {
   auto o = std::make_shared<CompareOptions>();
   add_model(app, o->a, "A");
   add_model(app, o->b, "B");
-  add_id_source(app, o->source);
+  add_id_source(app, o->source, [o = o.get()] { return !o->bits; });
   add_dtype(app, o->dtype);
   app.add_flag("--bits", o->bits, "compare the stored tensors bit by bit instead");
   return [o](Session& s) { return run_compare(*o, s); };
@@ -153,14 +167,8 @@ VerbAction declare_generate(CLI::App& app) {
   add_model(app, o->model);
   app.add_option("--prompt", o->prompt, "text to go on from")->required()->type_name("TEXT");
   add_count(app, "--max-new-tokens", o->max_new_tokens, "tokens to generate at most", 1);
-  app.add_option("--temperature", o->temperature, "0: always the likeliest token")
-      ->check(CLI::Range(0.0, 100.0))
-      ->type_name("X")
-      ->capture_default_str();
-  app.add_option("--top-p", o->top_p, "sample from the likeliest tokens with this probability")
-      ->check(CLI::Range(0.0, 1.0))
-      ->type_name("X")
-      ->capture_default_str();
+  add_real(app, "--temperature", o->temperature, "0: always the likeliest token", 100.0);
+  add_real(app, "--top-p", o->top_p, "sample from the likeliest tokens with this probability", 1.0);
   add_count(app, "--seed", o->seed, "of the sampling", 0);
   add_dtype(app, o->dtype);
   return [o](Session& s) { return run_generate(*o, s); };
@@ -173,13 +181,9 @@ VerbAction declare_tokenize(CLI::App& app) {
   add_path(app, "--out", o->out, "shard to write: PREFIX.ds and its companions")
       ->required()
       ->type_name("PREFIX");
-  app.add_option("--key", o->key, "of the text in a .jsonl line")
-      ->type_name("KEY")
-      ->capture_default_str();
-  app.add_option("--eos", o->eos, "what follows each document, besides the tokenizer's template")
-      ->check(one_of({"append", "none"}))
-      ->type_name("")
-      ->capture_default_str();
+  app.add_option("--key", o->key, "of the text in a .jsonl line")->type_name("KEY");
+  add_choice(app, "--eos", o->eos, "what follows each document, besides the tokenizer's template",
+             {"append", "none"});
   app.add_option("INPUT", o->inputs, ".jsonl and .txt files, plain, .gz or .zst")
       ->required()
       ->type_name("PATH");
@@ -209,10 +213,7 @@ VerbAction declare_validate(CLI::App& app) {
   add_path(app, "CONFIG", o->config, "configuration (.yaml)")->required();
   app.add_option("OVERRIDES", o->overrides, "key=value, e.g. tokens.micro_batch_size=2")
       ->type_name("key=value");
-  app.add_option("--ranks", o->ranks, "ranks that the run is going to have")
-      ->type_name("N")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
+  add_count(app, "--ranks", o->ranks, "ranks that the run is going to have", 1, 65536);
   return [o](Session& s) { return run_validate(*o, s); };
 }
 

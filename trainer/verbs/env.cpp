@@ -52,7 +52,8 @@ std::map<std::string, std::string> relevant_environment() {
     const std::string_view text = *entry;
     const size_t equals = text.find('=');
     for (const char* prefix : {"MHA2MLA_", "OMP_", "GOMP_", "OPENBLAS_", "DNNL_", "ONEDNN_",
-                               "OMPI_MCA_", "HDF5_", "SLURM_NTASKS", "SLURM_CPUS_PER_TASK"})
+                               "OMPI_MCA_btl", "OMPI_MCA_pml", "OMPI_MCA_coll", "OMPI_MCA_rmaps",
+                               "HDF5_", "SLURM_NTASKS", "SLURM_CPUS_PER_TASK"})
       if (equals != std::string_view::npos && text.starts_with(prefix))
         found.emplace(text.substr(0, equals), text.substr(equals + 1));
   }
