@@ -155,8 +155,8 @@ TextStream::TextStream(const data::Tokenizer& tokenizer, std::span<const uint32_
 
 std::string TextStream::advance(const std::string& text, size_t end) {
   // What is written stays written, even when a later byte turns it into replacement characters.
-  while (written_ < text.size() && is_continuation(text[written_])) ++written_;
   if (end <= written_) return {};
+  while (written_ < end && is_continuation(text[written_])) ++written_;
   const std::string piece = text.substr(written_, end - written_);
   written_ = end;
   return piece;
