@@ -34,7 +34,6 @@ CalibrationRun calibrate(const model::Model& model, const std::vector<WindowSour
 }
 
 nlohmann::json run_calibrate(const CalibrateOptions& options, Session& session) {
-  require_one_rank(session, "calibrate");
   const LoadedModel source = open_model(options.model, session);
   const std::vector<WindowSource> sets = open_windows(options.source, source.model.spec.config);
   const CalibrationRun run = calibrate(source.model, sets, options.batch);

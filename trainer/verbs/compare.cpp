@@ -81,7 +81,6 @@ Agreement compare_logits(const LoadedModel& a, const LoadedModel& b,
 }  // namespace
 
 nlohmann::json run_compare(const CompareOptions& options, Session& session) {
-  require_one_rank(session, "compare");
   const ag::DType dtype = dtype_from(options.dtype);
   const LoadedModel a = open_model(options.a, session), b = open_model(options.b, session);
   if (options.bits) return compare_stored(a, b, session);

@@ -75,7 +75,6 @@ nlohmann::json provenance(const ConvertOptions& options, const LoadedModel& sour
 }  // namespace
 
 nlohmann::json run_convert(const ConvertOptions& options, Session& session) {
-  require_one_rank(session, "convert");
   require_new(options.out);
   const LoadedModel source = open_model(options.model, session);
   const model::ModelSpec& spec = source.model.spec;

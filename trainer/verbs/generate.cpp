@@ -12,7 +12,6 @@
 namespace trainer {
 
 nlohmann::json run_generate(const GenerateOptions& options, Session& session) {
-  require_one_rank(session, "generate");
   const ag::DType dtype = dtype_from(options.dtype);
   Sampler sampler({.temperature = options.temperature,
                    .top_p = options.top_p,

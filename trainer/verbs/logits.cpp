@@ -26,7 +26,6 @@ void require_representable(const fs::path& ids, int64_t rows, int64_t length, in
 }  // namespace
 
 nlohmann::json run_logits(const LogitsOptions& options, Session& session) {
-  require_one_rank(session, "logits");
   const ag::DType dtype = dtype_from(options.dtype);
   const LoadedModel loaded = open_model(options.model, session);
   const int64_t vocab = loaded.model.spec.config.vocab_size;

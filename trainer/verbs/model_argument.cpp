@@ -1,7 +1,6 @@
 #include "trainer/verbs/model_argument.h"
 
 #include "core/error.h"
-#include "trainer/comm.h"
 
 namespace trainer {
 
@@ -18,14 +17,6 @@ ag::DType dtype_from(const std::string& name) {
   if (name == "bfloat16") return ag::DType::bf16;
   core::fail(ExitCode::kUsage,
              {.field = "--dtype", .expected = "float32 or bfloat16", .found = "\"" + name + "\""});
-}
-
-void require_one_rank(const Session& session, const std::string& verb) {
-  if (session.comm.size() == 1) return;
-  core::fail(ExitCode::kUsage, {.field = verb,
-                                .expected = "one rank",
-                                .found = std::to_string(session.comm.size()) + " ranks",
-                                .hint = "run it without mpirun; train and eval use several ranks"});
 }
 
 void require_new(const fs::path& path) {

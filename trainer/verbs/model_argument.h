@@ -15,10 +15,6 @@ LoadedModel open_model(const std::filesystem::path& path, const Session& session
 // "float32" or "bfloat16"; throws kUsage for another.
 ag::DType dtype_from(const std::string& name);
 
-// Verbs whose work is not shared out: under mpirun -np 2 they would write the same file twice.
-// Throws kUsage.
-void require_one_rank(const Session& session, const std::string& verb);
-
 // Throws kRunLocked when `path` exists: before the work, not after it.
 void require_new(const std::filesystem::path& path);
 
