@@ -90,7 +90,7 @@ void Trainer::register_state() {
       "trainer.tokens", [this] { return tokens_; }, [this](int64_t value) { tokens_ = value; });
   // Other shards under the same names would silently change what the remaining steps see.
   const std::string fingerprint = data_.fingerprint();
-  registry_.add_constant("data.fingerprint", {static_cast<int64_t>(fingerprint.size())},
+  registry_.add_constant("data/fingerprint", {static_cast<int64_t>(fingerprint.size())},
                          {fingerprint.begin(), fingerprint.end()});
 }
 

@@ -325,6 +325,26 @@ class Validate(CliTest):
         self.assert_refused(IO, ["general.output_dir", "a file"], "validate", config,
                             f"general.output_dir={config}")
 
+    def test_run_folder_is_a_model(self):
+        self.make_corpus()
+        done = self.run_program(
+            self.write_config(), "tokens.train_steps=1",
+            "optimizer.learning_rate_scheduler.lr_decay_steps=0",
+            "optimizer.learning_rate_scheduler.lr_decay_starting_step=0",
+            "optimizer.learning_rate_scheduler.lr_warmup_steps=0")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        run = self.run_json("inspect", "runs/tiny/2-norm-r2-joint-c8", "--verify")
+        self.assertEqual((run["kind"], run["converted"]), ("run", True))
+        self.assertEqual([(c["step"], c["state"]) for c in run["checkpoints"]], [(1, "valid")])
+        # What validate predicts is what a checkpoint takes, but for names and alignment.
+        self.assertLess(abs(run["checkpoints"][0]["bytes"] / (12 * run["parameters"]) - 1), 0.03)
+
+    def test_wrong_configuration_on_two_ranks_is_told_once(self):
+        done = self.run_program("train", self.write_config(), "tokens.foo=1",
+                                launcher=["mpirun", "-np", "2", "--bind-to", "none"])
+        self.assertEqual(done.returncode, BAD_CONFIG)
+        self.assertEqual(done.stderr.count("tokens.foo: expected a key"), 1, done.stderr)
+
     def test_unknown_key(self):
         done = self.run_program("validate", self.write_config(), "tokens.train_step=3")
         self.assertEqual(done.returncode, BAD_CONFIG)

@@ -6,7 +6,8 @@
 namespace trainer {
 
 nlohmann::json run_train(const TrainOptions& options, Session& session) {
-  const Config config = load_config(options.config, options.overrides);
+  Config config;
+  session.comm.run_agreed([&] { config = load_config(options.config, options.overrides); });
   nlohmann::json plan;
   session.comm.run_agreed([&] {
     if (session.comm.rank() == 0) plan = preflight(config, session.comm.size());
