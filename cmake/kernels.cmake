@@ -7,11 +7,6 @@ set(isa_flags_avx512 -march=x86-64-v4)
 
 file(GLOB kernel_sources CONFIGURE_DEPENDS
   ${CMAKE_SOURCE_DIR}/autograd/kernels/*.cpp ${CMAKE_SOURCE_DIR}/autograd/kernels/cpu/*.cpp)
-if(NOT kernel_sources)
-  file(WRITE ${CMAKE_BINARY_DIR}/empty_kernels.cpp "")
-  set(kernel_sources ${CMAKE_BINARY_DIR}/empty_kernels.cpp)
-  set(isa_sources ${kernel_sources})
-endif()
 add_library(kernels STATIC ${kernel_sources})
 target_include_directories(kernels PUBLIC ${CMAKE_SOURCE_DIR})
 target_link_libraries(kernels PUBLIC tensor PRIVATE openblas DNNL::dnnl OpenMP::OpenMP_CXX

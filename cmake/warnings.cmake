@@ -3,7 +3,8 @@ add_library(mha2mla_warnings INTERFACE)
 target_compile_options(mha2mla_warnings INTERFACE
   -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wunused -Wcast-align
   -Wconversion -Wno-sign-conversion -Wdouble-promotion -Wimplicit-fallthrough
-  -Wno-restrict)  # g++ 12 warns falsely inside std::string
+  -Wno-missing-field-initializers  # designated initialisers name what they set, on purpose
+  -Wno-restrict)                   # g++ 12 warns falsely inside std::string
 
 # No -ffast-math: isnan must tell the truth and sums must keep their order.
 add_compile_options(-fno-math-errno -fno-trapping-math)
