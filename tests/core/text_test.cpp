@@ -16,15 +16,17 @@ TEST(Text, NearestFindsTyposAndPrefixesOnly) {
 }
 
 TEST(Text, FindsTheFirstInvalidUtf8Byte) {
-  EXPECT_EQ(find_invalid_utf8("na\xC3\xAFve \xE2\x82\xAC \xF0\x9F\x98\x80"), std::string_view::npos);
+  EXPECT_EQ(find_invalid_utf8("na\xC3\xAFve \xE2\x82\xAC \xF0\x9F\x98\x80"),
+            std::string_view::npos);
   EXPECT_EQ(find_invalid_utf8("ab\xFFzz"), 2u);
-  EXPECT_EQ(find_invalid_utf8("\xC0\x80"), 0u);          // overlong NUL
-  EXPECT_EQ(find_invalid_utf8("a\xED\xA0\x80"), 1u);     // surrogate
-  EXPECT_EQ(find_invalid_utf8("abc\xE2\x82"), 3u);       // cut short
+  EXPECT_EQ(find_invalid_utf8("\xC0\x80"), 0u);       // overlong NUL
+  EXPECT_EQ(find_invalid_utf8("a\xED\xA0\x80"), 1u);  // surrogate
+  EXPECT_EQ(find_invalid_utf8("abc\xE2\x82"), 3u);    // cut short
 }
 
 TEST(Json, RefusesDuplicatesDepthAndRubbishWithOneLine) {
-  for (const std::string text : {R"({"a":1,"a":2})", "{\"a\":", std::string(100, '[').c_str()}) {
+  const std::vector<std::string> texts = {R"({"a":1,"a":2})", "{\"a\":", std::string(100, '[')};
+  for (const std::string& text : texts) {
     try {
       parse_json("x.json", text);
       FAIL() << text;
