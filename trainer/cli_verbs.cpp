@@ -158,6 +158,9 @@ VerbAction declare_compare(CLI::App& app) {
   add_model(app, o->b, "B");
   add_id_source(app, o->source, [o = o.get()] { return !o->bits; });
   add_dtype(app, o->dtype);
+  add_choice(app, "--dtype-b", o->dtype_b,
+             "of B; left out: as A. One model in two types shows rounding",
+             {"float32", "bfloat16"});
   app.add_flag("--bits", o->bits, "compare the stored tensors bit by bit instead");
   return [o](Session& s) { return run_compare(*o, s); };
 }

@@ -153,7 +153,9 @@ void check_schedule(const Config& c, ProblemSink& problems) {
 void resolve_dependent_defaults(Config& c, const std::set<std::string>& given_keys) {
   LearningRateConfig& lr = c.optimizer.learning_rate_scheduler;
   if (!given_keys.contains("optimizer.learning_rate_scheduler.lr_decay_starting_step"))
-    lr.lr_decay_starting_step = std::max<int64_t>(0, c.tokens.train_steps - lr.lr_decay_steps);
+    // Without a decay the key means nothing, and must not tie a resume to one number of steps.
+    lr.lr_decay_starting_step =
+        lr.lr_decay_steps > 0 ? std::max<int64_t>(0, c.tokens.train_steps - lr.lr_decay_steps) : 0;
   if (!given_keys.contains("parallelism.reduction_shards") && c.tokens.micro_batch_size > 0 &&
       c.micro_batches() > 0) {
     const auto m = static_cast<uint64_t>(c.micro_batches());

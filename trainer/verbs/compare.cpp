@@ -61,8 +61,9 @@ nlohmann::json compare_stored(const LoadedModel& a, const LoadedModel& b, Sessio
 }
 
 Agreement compare_logits(const LoadedModel& a, const LoadedModel& b,
-                         const std::vector<WindowSource>& sets, ag::DType dtype) {
-  model::Llama llama_a(a.model, {.compute = dtype}), llama_b(b.model, {.compute = dtype});
+                         const std::vector<WindowSource>& sets, ag::DType dtype_a,
+                         ag::DType dtype_b) {
+  model::Llama llama_a(a.model, {.compute = dtype_a}), llama_b(b.model, {.compute = dtype_b});
   core::Progress progress("compare", static_cast<uint64_t>(total_windows(sets)), "windows");
   Agreement agreement;
   uint64_t done = 0;
@@ -82,11 +83,12 @@ Agreement compare_logits(const LoadedModel& a, const LoadedModel& b,
 
 nlohmann::json run_compare(const CompareOptions& options, Session& session) {
   const ag::DType dtype = dtype_from(options.dtype);
+  const ag::DType dtype_b = options.dtype_b.empty() ? dtype : dtype_from(options.dtype_b);
   const LoadedModel a = open_model(options.a, session), b = open_model(options.b, session);
   if (options.bits) return compare_stored(a, b, session);
   require_same_ids(a, b);
   const std::vector<WindowSource> sets = open_windows(options.source, a.model.spec.config);
-  const Agreement result = compare_logits(a, b, sets, dtype);
+  const Agreement result = compare_logits(a, b, sets, dtype, dtype_b);
   if (!std::isfinite(result.max_difference()) || !std::isfinite(result.kl()))
     core::fail(ExitCode::kNumerical, {.path = options.b,
                                       .field = "logits",
@@ -108,7 +110,8 @@ nlohmann::json run_compare(const CompareOptions& options, Session& session) {
           {"positions", result.positions()},
           {"targets", result.targets()},
           {"data", describe(sets)},
-          {"dtype", options.dtype}};
+          {"dtype", options.dtype},
+          {"dtype_b", options.dtype_b.empty() ? options.dtype : options.dtype_b}};
 }
 
 }  // namespace trainer

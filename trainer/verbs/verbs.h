@@ -77,7 +77,7 @@ struct LogitsOptions {
 struct CompareOptions {
   fs::path a, b;
   IdSource source;
-  std::string dtype = "float32";
+  std::string dtype = "float32", dtype_b;  // dtype_b: of B, empty: that of A
   bool bits = false;
 };
 
