@@ -66,20 +66,26 @@ void fail(ExitCode code, const Fault& fault) { throw Error(code, fault); }
 
 void fail_errno(const std::string& operation, const std::string& path, int error_number) {
   ExitCode code = ExitCode::kIo;
-  std::string hint;
+  std::string expected, hint;
   switch (error_number) {
     case ENOENT:
     case ENOTDIR:
     case ELOOP:
       code = ExitCode::kMissingInput;
+      // What is created need not exist, the folder that is to hold it must.
+      expected = operation == "create" ? "an existing folder" : "an existing file";
+      hint = "check the path";
       break;
     case EACCES:
     case EPERM:
     case EROFS:
       code = ExitCode::kPermission;
+      expected = "permission to do so";
+      hint = "change the permissions or choose another path";
       break;
     case ENOSPC:
     case EDQUOT:
+      expected = "free disk space";
       hint = "free disk space and run the same command again";
       break;
     case EMFILE:
@@ -89,8 +95,11 @@ void fail_errno(const std::string& operation, const std::string& path, int error
     default:
       break;
   }
-  fail(code,
-       {.path = path, .field = operation, .found = std::strerror(error_number), .hint = hint});
+  fail(code, {.path = path,
+              .field = operation,
+              .expected = expected,
+              .found = std::strerror(error_number),
+              .hint = hint});
 }
 
 }  // namespace core

@@ -147,7 +147,7 @@ class LayerConverter {
 };
 
 [[noreturn]] void refuse_latent(std::string expected, std::string found, std::string hint = {}) {
-  core::fail(core::ExitCode::kBadConfig, {.field = "latent.latent_dims_per_kv_head",
+  core::fail(core::ExitCode::kBadConfig, {.field = "mla.latent.latent_dims_per_kv_head",
                                           .expected = std::move(expected),
                                           .found = std::move(found),
                                           .hint = std::move(hint)});
@@ -159,7 +159,7 @@ void check_latent(const LlamaConfig& config, const AttentionSpec& layer, int64_t
   const int64_t nope = layer.nope_columns(config.head_dim);
   if (layer.method == LatentMethod::split && nope == 0)
     core::fail(core::ExitCode::kBadConfig,
-               {.field = "latent.method",
+               {.field = "mla.latent.method",
                 .expected = "joint or none when every pair keeps RoPE",
                 .found = "split",
                 .hint = "with strategy full there is no part of K to factor"});
@@ -175,9 +175,9 @@ LatentMethod latent_method_from(const std::string& name) {
   if (name == "joint") return LatentMethod::joint;
   if (name == "split") return LatentMethod::split;
   if (name == "none") return LatentMethod::none;
-  core::fail(
-      core::ExitCode::kBadConfig,
-      {.field = "latent.method", .expected = "joint, split or none", .found = "\"" + name + "\""});
+  core::fail(core::ExitCode::kBadConfig, {.field = "mla.latent.method",
+                                          .expected = "joint, split or none",
+                                          .found = "\"" + name + "\""});
 }
 
 std::string to_string(LatentMethod method) {
@@ -192,7 +192,7 @@ ModelSpec converted_spec(const ModelSpec& source, const ConversionOptions& optio
                {.field = "model", .expected = "an unconverted model", .found = "a converted one"});
   const bool two_norm = options.rope.strategy == RopeStrategy::two_norm;
   if (two_norm && norms == nullptr)
-    core::fail(ExitCode::kBadConfig, {.field = "rope.strategy",
+    core::fail(ExitCode::kBadConfig, {.field = "mla.rope.strategy",
                                       .expected = "calibration statistics with 2-norm",
                                       .found = "none",
                                       .hint = "give --stats FILE, --data SHARD or --ids FILE"});

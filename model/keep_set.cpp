@@ -31,7 +31,7 @@ constexpr std::array<std::pair<const char*, RopeStrategy>, 7> kStrategies{
 }
 
 void check(const RopeChoice& c, int64_t pairs) {
-  const char* field = "rope.rope_pairs_per_head";
+  const char* field = "mla.rope.rope_pairs_per_head";
   const int64_t r = c.pairs_per_head;
   if (c.strategy == RopeStrategy::full && r != pairs)
     refuse(field, std::to_string(pairs) + " (all pairs) with strategy full", std::to_string(r));
@@ -45,7 +45,7 @@ void check(const RopeChoice& c, int64_t pairs) {
     refuse(field, "a divisor of " + std::to_string(pairs) + " with strategy uniform",
            std::to_string(r));
   if (c.uniform_start < 0 || c.uniform_start >= pairs / r)
-    refuse("rope.uniform_start", "0 to " + std::to_string(pairs / r - 1),
+    refuse("mla.rope.uniform_start", "0 to " + std::to_string(pairs / r - 1),
            std::to_string(c.uniform_start));
 }
 
@@ -83,8 +83,8 @@ RopeStrategy rope_strategy_from(const std::string& name) {
     names.push_back(text);
   }
   const std::string near = core::nearest(name, names);
-  refuse("rope.strategy", "full, none, high, low, uniform, high-low or 2-norm", "\"" + name + "\"",
-         near.empty() ? "" : "did you mean " + near + "?");
+  refuse("mla.rope.strategy", "full, none, high, low, uniform, high-low or 2-norm",
+         "\"" + name + "\"", near.empty() ? "" : "did you mean " + near + "?");
 }
 
 std::string to_string(RopeStrategy strategy) {
@@ -96,7 +96,7 @@ std::string to_string(RopeStrategy strategy) {
 RopeScore rope_score_from(const std::string& name) {
   if (name == "product") return RopeScore::product;
   if (name == "sum") return RopeScore::sum;
-  refuse("rope.score", "product or sum", "\"" + name + "\"");
+  refuse("mla.rope.score", "product or sum", "\"" + name + "\"");
 }
 
 std::vector<double> PairNorms::score(RopeScore kind) const {

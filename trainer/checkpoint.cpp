@@ -180,13 +180,15 @@ Manifest load_checkpoint(const fs::path& path, StateRegistry& registry) {
     files.insert(entry.file);
     if (registry.is_constant(source.name) &&
         entry.hash != core::hash_hex({static_cast<const std::byte*>(source.data), source.bytes()}))
-      core::fail(ExitCode::kBadConfig,
-                 {.path = path,
-                  .place = source.name,
-                  .field = "state constant",
-                  .expected = "what this run was configured with",
-                  .found = "another value",
-                  .hint = "the checkpoint is of another configuration: use a new run name"});
+      core::fail(
+          ExitCode::kBadConfig,
+          {.path = path,
+           .place = source.name,
+           .field = "state constant",
+           .expected = "what this run was configured with",
+           .found = "another value",
+           .hint = "restore what it stands for (data.fingerprint: the training data), or use a "
+                   "new run name"});
   }
   for (const std::string& file : files) load_file(path, file, manifest, registry);
   registry.load_values(manifest.values);

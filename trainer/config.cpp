@@ -212,6 +212,11 @@ class Loader {
 
   bool was_refused(const std::string& key) const { return refused_.contains(key); }
 
+  // Not given, but a key that nobody knows was meant to be it: not missing as well.
+  bool was_misspelt(const std::string& key) const {
+    return misspelt_.contains(key) && !origins_.contains(key);
+  }
+
  private:
   void note(const std::string& path, const Origin& origin) { origins_.emplace(path, origin); }
 
@@ -240,6 +245,7 @@ class Loader {
                    .expected = fmt::format("a key of {} ({})", section, fmt::join(siblings, ", ")),
                    .found = "unknown key " + shown,
                    .hint = hint_for_unknown_key(entry.key, prefix, siblings)});
+    misspelt_.insert(prefix + core::nearest(entry.key.substr(0, 64), siblings));
   }
 
   static std::optional<int64_t> plain_integer(const YamlNode& node) {
@@ -293,7 +299,7 @@ class Loader {
   fs::path config_folder_;
   Problems& problems_;
   std::map<std::string, Origin> origins_;
-  std::set<std::string> refused_;
+  std::set<std::string> refused_, misspelt_;
 };
 
 class LocatedProblems : public ProblemSink {
@@ -302,7 +308,7 @@ class LocatedProblems : public ProblemSink {
       : loader_(loader), problems_(problems) {}
   void add(const std::string& key, const std::string& expected, const std::string& found,
            const std::string& hint) override {
-    if (was_refused(key)) return;
+    if (was_refused(key) || loader_.was_misspelt(key)) return;
     problems_.add(loader_.origin_of(key),
                   {.field = key, .expected = expected, .found = found, .hint = hint});
   }
@@ -388,8 +394,7 @@ Config load_config(const fs::path& path, const std::vector<std::string>& overrid
     text = core::read_text(path, uint64_t{1} << 20);
   } catch (const core::Error& e) {
     if (e.code() != core::ExitCode::kBadData) throw;
-    throw core::Error(core::ExitCode::kBadConfig,
-                      fmt::format("{}\n1 error; nothing was started.", e.what()));
+    throw core::Error(core::ExitCode::kBadConfig, e.what());
   }
   return parse_config(text, path, overrides);
 }

@@ -276,7 +276,10 @@ void Problems::fail() const {
   for (const Problem& problem : sorted) text += problem.line + "\n";
   if (n_hidden_ > 0) text += fmt::format("and {} more\n", n_hidden_);
   const size_t n = sorted.size() + n_hidden_;
-  text += fmt::format("{} error{}; nothing was started.", n, n == 1 ? "" : "s");
+  if (n == 1)
+    text.pop_back();  // one error is one line
+  else
+    text += fmt::format("{} errors; nothing was started.", n);
   throw core::Error(core::ExitCode::kBadConfig, text);
 }
 

@@ -8,55 +8,29 @@ pieces on 2, 1 and 4 ranks, and compares every .h5 file and the state block of t
 for byte.
 """
 import json
-import os
 import pathlib
 import shutil
-import struct
-import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "cli"))
+import support
+
 STEPS = 6
-CONFIG = """
-general: {{project: test, run: bits, output_dir: {out}}}
-model: {{init_from: {model}, dtype: {dtype}}}
-mla:
-  rope: {{strategy: 2-norm, rope_pairs_per_head: 2}}
-  latent: {{method: joint, latent_dims_per_kv_head: 5}}
-  calibration: {{windows: 8}}
-data_stages: [{{name: main, data: {{dataset: {{dataset_folder: {shard}}}}}}}]
-validation: {{sets: {{train: {shard}}}, windows_per_set: 5}}
-tokens: {{sequence_length: 16, micro_batch_size: 2, global_batch_size: 8, train_steps: 6, val_check_interval: 2}}
-optimizer: {{learning_rate_scheduler: {{learning_rate: 1.0e-3}}}}
-parallelism: {{threads_per_rank: 1, reduction_shards: 4}}
-checkpoints: {{checkpoint_interval: 2, keep_last: 10}}
-"""
-
-
-def write_shard(path, vocab, count):
-    value, ids = 1, []
-    for _ in range(count):
-        value = (value * 1103515245 + 12345) % (1 << 31)
-        ids.append((value >> 8) % vocab)
-    path.write_bytes(struct.pack(f"<{count}H", *ids))
 
 
 class Runner:
     def __init__(self, binary, mpiexec, source, folder, dtype):
         self.binary, self.mpiexec, self.folder = binary, mpiexec, folder
         folder.mkdir()
-        write_shard(folder / "train.ds", 97, 3000)
         self.out = folder / "runs"
-        self.config = folder / "config.yaml"
-        self.config.write_text(CONFIG.format(out=self.out, model=source / "tests/data_files/llama-gqa-tied",
-                                             shard=folder / "train.ds", dtype=dtype))
+        shard = support.write_shard(folder / "train.ds")
+        self.config = support.write_config(folder / "config.yaml", source, shard, self.out, dtype)
 
     def train(self, ranks, steps=STEPS):
-        env = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                   OMPI_MCA_mpi_yield_when_idle="1")
-        command = [self.mpiexec, "--oversubscribe", "--bind-to", "none", "-np", str(ranks), self.binary, "train",
-                   str(self.config), f"tokens.train_steps={steps}", "--json"]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+        command = [*support.mpirun(ranks, self.mpiexec), self.binary, "train", str(self.config),
+                   f"tokens.train_steps={steps}", "--json"]
+        done = support.run(command, timeout=300)
         if done.returncode != 0:
             sys.exit(f"{' '.join(command)} returned {done.returncode}\n{done.stderr[-3000:]}")
         return json.loads(done.stdout)

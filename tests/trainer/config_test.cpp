@@ -53,7 +53,7 @@ TEST(Config, DefaultsFillTheRest) {
   EXPECT_EQ(c.data_stages[0].data.dataset.dataset_folder,
             std::vector<std::string>{"/home/ann/a.ds"});
   EXPECT_EQ(c.data_stages[0].data.dataset.dataset_weights, std::vector<double>{1.0});
-  EXPECT_EQ(c.optimizer.learning_rate_scheduler.lr_decay_starting_step, 100);
+  EXPECT_EQ(c.optimizer.learning_rate_scheduler.lr_decay_starting_step, 0);  // no decay
   EXPECT_EQ(c.parallelism.threads_per_rank.count, 0);
   EXPECT_EQ(c.micro_batches(), 16);
 }
@@ -119,6 +119,13 @@ TEST(Config, AllErrorsAtOnceInOrderWithTheirPlaces) {
             "3 errors; nothing was started.");
 }
 
+TEST(Config, AMisspeltRequiredKeyIsOneError) {
+  std::string text = kMinimal;
+  text.replace(text.find("train_steps"), std::string("train_steps").size(), "train_stepz");
+  EXPECT_CONTAINS(refusal(text), "did you mean 'tokens.train_steps'?");
+  EXPECT_EQ(refusal(text).find('\n'), std::string::npos);
+}
+
 TEST(Config, UnknownKeysGetTheNearestOne) {
   EXPECT_CONTAINS(override_refusal("tokens.trian_steps=3"), "did you mean 'tokens.train_steps'?");
   EXPECT_CONTAINS(override_refusal("optimizer.learing_rate=3"),
@@ -176,8 +183,7 @@ TEST(Config, PathsOfTheFileAreRelativeToItAndOthersToTheWorkingDirectory) {
 TEST(Config, OverrideErrorsNameTheOverride) {
   EXPECT_EQ(override_refusal("tokens.train_steps=12k"),
             "override tokens.train_steps=12k: error: tokens.train_steps: expected integer > 0, "
-            "got \"12k\"; write plain decimal digits, without unit, point or exponent\n"
-            "1 error; nothing was started.");
+            "got \"12k\"; write plain decimal digits, without unit, point or exponent");
   EXPECT_CONTAINS(override_refusal("tokens.train_steps"), "expected key=value");
   EXPECT_CONTAINS(override_refusal("=3"), "expected key=value");
   EXPECT_CONTAINS(override_refusal("data_stages.1.name=x"), "a path that leads nowhere");
@@ -266,7 +272,7 @@ TEST(Config, BatchesAndReductionShardsFit) {
       refusal(kMinimal, {"tokens.global_batch_size=12", "parallelism.reduction_shards=4"}),
       "at most 3");
   // A value refused by itself causes no second error.
-  EXPECT_CONTAINS(override_refusal("tokens.micro_batch_size=0"), "1 error;");
+  EXPECT_EQ(override_refusal("tokens.micro_batch_size=0").find('\n'), std::string::npos);
 }
 
 TEST(Config, ScheduleFitsTheRun) {
@@ -392,7 +398,8 @@ TEST(ConfigYaml, HostileTexts) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     EXPECT_FALSE(message.empty()) << h.name;
     EXPECT_CONTAINS(message, h.expected) << " (" << h.name << ")";
-    EXPECT_CONTAINS(message, "nothing was started.") << " (" << h.name << ")";
+    EXPECT_TRUE(!contains(message, "\n") || contains(message, "errors; nothing was started."))
+        << h.name;
     EXPECT_LT(message.size(), 200000u) << h.name;
     EXPECT_LT(seconds.count(), 2.0) << h.name;
   }
@@ -423,7 +430,7 @@ TEST(ConfigFile, MissingIsMissingAndLargeIsBad) {
     FAIL();
   } catch (const core::Error& e) {
     EXPECT_EQ(e.code(), core::ExitCode::kBadConfig);
-    EXPECT_CONTAINS(std::string(e.what()), "1 error; nothing was started.");
+    EXPECT_CONTAINS(std::string(e.what()), "expected at most 1048576 bytes, got 1048577");
   }
   fs::remove(path);
 }

@@ -47,7 +47,6 @@ nlohmann::json run_eval(const EvalOptions& options, Session& session) {
                          {"model_hash", loaded.hash},
                          {"dtype", options.dtype},
                          {"sets", nlohmann::json::array()}};
-  session.say(fmt::format("{:<40}{:>10}{:>14}{:>12}", "set", "nll", "ppl", "tokens"));
   std::vector<SetResult> results;
   for (const WindowSource& set : sets) {
     core::Progress progress("eval " + set.name,
@@ -58,6 +57,9 @@ nlohmann::json run_eval(const EvalOptions& options, Session& session) {
     }));
     progress.finish();
     require_finite(results.back(), options.model);
+    // Not before the first row: a set that cannot be read is one line, the error.
+    if (results.size() == 1)
+      session.say(fmt::format("{:<40}{:>10}{:>14}{:>12}", "set", "nll", "ppl", "tokens"));
     session.say(table_row(results.back()));
     json["sets"].push_back(to_json(results.back()));
   }

@@ -1,7 +1,7 @@
 #include <nlohmann/json.hpp>
 
-#include "trainer/preflight.h"
 #include "trainer/training_run.h"
+#include "trainer/verbs/plan.h"
 
 namespace trainer {
 
@@ -10,7 +10,7 @@ nlohmann::json run_train(const TrainOptions& options, Session& session) {
   session.comm.run_agreed([&] { config = load_config(options.config, options.overrides); });
   nlohmann::json plan;
   session.comm.run_agreed([&] {
-    if (session.comm.rank() == 0) plan = preflight(config, session.comm.size());
+    if (session.comm.rank() == 0) plan = plan_of(options.config, config, session.comm.size());
   });
   if (options.dry_run) {
     session.say("configuration, model and data are fine; nothing was started");

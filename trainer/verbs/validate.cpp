@@ -1,7 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "trainer/config.h"
-#include "trainer/preflight.h"
+#include "trainer/verbs/plan.h"
 #include "trainer/verbs/report.h"
 #include "trainer/verbs/verbs.h"
 
@@ -9,7 +9,7 @@ namespace trainer {
 
 nlohmann::json run_validate(const ValidateOptions& options, Session& session) {
   const Config config = load_config(options.config, options.overrides);
-  const nlohmann::json report = preflight(config, static_cast<int>(options.ranks));
+  const nlohmann::json report = plan_of(options.config, config, static_cast<int>(options.ranks));
   if (!session.json) {
     session.say(format_report(report));
     session.say("valid: nothing was started");
