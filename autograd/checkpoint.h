@@ -7,8 +7,11 @@
 
 namespace ag {
 
-// y = fn(x). `fn` must be a pure function of x and parameters; it is called once now and, if a
-// gradient is wanted, once more in the backward. Gradients are the same bits as without recompute.
+// y = fn(x); fn is called once now and, if a gradient is wanted, once more in the backward.
+// Gradients are the same bits as without recompute.
+// Requires: fn is a pure function of x and parameters, captures no other Value, and ends in the op
+// that makes y. What it captures by reference outlives the tape. (Else the backward throws
+// kInternal: "inputs of one tape" or "the last value of this tape".)
 Value checkpoint(const Value& x, std::function<Value(const Value&)> fn);
 
 }  // namespace ag

@@ -12,8 +12,7 @@ Tensor clone(const Tensor& t) {
   return copy;
 }
 
-// MHA2MLA_CHECK_FINITE=1: the op that makes the first NaN is named, instead of the step that sees
-// it.
+// MHA2MLA_CHECK_FINITE=1 names the op that makes the first NaN, not the step that sees it.
 void check_finite(const char* op, const char* what, const Tensor& t) {
   if (t.dtype() == DType::i32) return;
   const int64_t bad = kernels(t.device()).count_nonfinite(t);
@@ -33,7 +32,7 @@ View Grads::in(int i) {
     slot.gradient = Tensor::empty(slot.shape, slot.dtype);
   } else if (!slot.gradient.unique()) {
     slot.gradient = clone(slot.gradient);
-    ++tape_.clones_;
+    for (Tape* tape = &tape_; tape != nullptr; tape = tape->parent_) ++tape->clones_;
   }
   return slot.gradient.view(accumulate);
 }
@@ -109,14 +108,14 @@ void Tape::pop_and_run() {
   }
 }
 
-void Tape::backward(const Value& output, const Tensor& seed) {
+void Tape::backward(const Value& output, Tensor seed) {
   if (!output.wants_gradient()) return;
   CHECK_ARGUMENT("backward",
                  output.tape == this && !nodes_.empty() && nodes_.back().output == output.slot,
                  "the last value of this tape", "another");
   CHECK_SHAPE("backward", seed, output.data.shape());
   CHECK_DTYPE("backward", seed, output.data.dtype());
-  slots_[static_cast<size_t>(output.slot)].gradient = seed;
+  slots_[static_cast<size_t>(output.slot)].gradient = std::move(seed);
   while (!nodes_.empty()) pop_and_run();
 }
 

@@ -1,19 +1,19 @@
 // Reverse-mode differentiation on a flat tape.
 //
-//  1. Forward is eager. record() appends; index order is a topological order: no sort, no
-//  recursion,
-//     no graph of pointers.
+//  1. Forward is eager. record() appends; index order is a topological order: no sort, no graph of
+//     pointers, no recursion.
 //  2. The fields of an op record are exactly what is kept for the backward. A field is kept only if
 //     the gradient that needs it is wanted.
 //  3. backward() takes the last node, runs it, drops its output gradient, destroys it, goes on.
 //  4. A gradient destination says overwrite or accumulate; the first writer overwrites. Nothing is
 //     zero-filled but the flat gradient buffer of the parameters.
-//  5. pass() shares a gradient; a shared gradient is cloned before anyone adds to it (counted).
+//  5. pass() shares a gradient; a shared gradient is cloned before anyone adds to it (counted: the
+//     gradient of the residual stream never is, with or without recompute).
 //  6. Gradients of parameters are slices of the selected flat buffer and always accumulate, so
 //     micro-batches need no code.
 //  7. A parameter's gradient is final when the tape has popped its first use: on_param_final fires.
-//  8. If no input wants a gradient, nothing is recorded and nothing is kept: frozen layers are
-//  free.
+//  8. If no input wants a gradient, nothing is recorded and nothing is kept: frozen layers cost
+//     nothing.
 //  9. First order only. No in-place op on a Value, no broadcasting, no promotion.
 // 10. A Tape lives on the stack of one micro-step; a Value never outlives its Tape.
 #pragma once
@@ -44,10 +44,12 @@ struct Value {
 // All that the backward of a record may touch.
 class Grads {
  public:
-  Grads(Tape& tape, const Tensor& out, const std::vector<int32_t>& inputs)
+  Grads(Tape& tape, Tensor& out, const std::vector<int32_t>& inputs)
       : tape_(tape), out_(out), inputs_(inputs) {}
 
   const Tensor& out() const { return out_; }  // dL/dy
+  // dL/dy, given up by this tape: whoever takes it may be its only owner and add to it in place.
+  Tensor take_out() { return std::move(out_); }
   bool wants(int i) const { return inputs_[static_cast<size_t>(i)] >= 0; }
   // Destination of dL/dx_i, to be written right away: `accumulate` says how.
   View in(int i);
@@ -58,7 +60,7 @@ class Grads {
 
  private:
   Tape& tape_;
-  const Tensor& out_;
+  Tensor& out_;
   const std::vector<int32_t>& inputs_;
 };
 
@@ -73,6 +75,7 @@ class Tape {
  public:
   enum class Mode { kRecord, kOff };  // kOff: evaluation, and the first pass of recompute
 
+  // `parent`: the tape for which this one recomputes; it learns the uses and counts the clones.
   explicit Tape(Mode mode = Mode::kRecord, Tape* parent = nullptr) : mode_(mode), parent_(parent) {}
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
@@ -85,8 +88,7 @@ class Tape {
   // An input whose gradient can be asked for after backward().
   Value leaf(Tensor data);
 
-  // `force` records although no input wants a gradient (recompute of blocks with parameters
-  // inside).
+  // `force` records although no input wants a gradient: recompute of a block with parameters.
   template <OpRecord O>
   Value record(O op, std::initializer_list<Value> inputs, Tensor out, bool force = false) {
     if (!wants_record(inputs, force)) return constant(std::move(out));
@@ -94,8 +96,9 @@ class Tape {
   }
 
   // Runs the tape backwards from `output` (which must be its last node) with dL/d(output) = seed,
-  // and empties it. `seed` has the shape and type of output.
-  void backward(const Value& output, const Tensor& seed);
+  // and empties it. `seed` has the shape and type of output. Does nothing when output wants no
+  // gradient: every parameter is frozen.
+  void backward(const Value& output, Tensor seed);
   // For a scalar output (f64 [1]): seed = scale.
   void backward(const Value& output, double scale);
 
@@ -105,6 +108,7 @@ class Tape {
   bool used_trainable() const { return used_trainable_; }
   int64_t clones() const { return clones_; }
   size_t nodes() const { return nodes_.size(); }
+  // Told each trainable parameter used, once, when nothing will add to its gradient any more.
   std::function<void(Param&)> on_param_final;
 
  private:
@@ -141,7 +145,7 @@ class Tape {
   void pop_and_run();
 
   Mode mode_;
-  Tape* parent_;  // of a recompute tape: it learns the uses, and its on_param_final fires
+  Tape* parent_;
   std::vector<Node> nodes_;
   std::vector<Slot> slots_;
   std::unordered_map<Param*, int32_t> param_slots_;

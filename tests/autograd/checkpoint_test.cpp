@@ -53,6 +53,15 @@ TEST(Checkpoint, ConstantInput) {
   EXPECT_NE(gradients[0], std::vector<double>(gradients[0].size(), 0));
 }
 
+TEST(Checkpoint, ClonesInsideAreCounted) {
+  Tape tape;
+  const Tensor data = test_support::random_tensor({2, 3}, 1);
+  const Value x = tape.leaf(data);
+  tape.backward(checkpoint(x, [](const Value& v) { return add(v, v); }), data);
+  EXPECT_EQ(tape.clones(), 1);
+  EXPECT_EQ(test_support::doubles(data), test_support::random_values(6, 1));
+}
+
 TEST(Checkpoint, KeepsOnlyTheInputOfEachBlock) {
   constexpr int64_t kTokens = 256, kWidth = 64;
   constexpr int kBlocks = 12;
