@@ -2,8 +2,8 @@
 // residual stream, statistics and norm weights are wide (f32; f64 when T is f64). rms_norm (wide ->
 // T) and linear_residual (T -> wide) stand at the border; anywhere else types must agree.
 //
-// N = B * Tokens rows, row-major. Every op throws kInternal naming itself when shapes or types
-// disagree.
+// N = B * Tokens rows, row-major. Every op throws kInternal naming itself when shapes, types or ids
+// are not what its line says.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace ag {
 
-// table [V, D] T, ids [N] i32 -> [N, D] wide.
+// table [V, D] T, ids [N] i32, each in [0, V) -> [N, D] wide.
 Value embedding(Tape& tape, Param& table, const Tensor& ids);
 
 // x [N, D] wide, weight [D] wide -> [N, D] of type `out`.  y = x / sqrt(mean(x^2) + eps) * weight
@@ -33,7 +33,7 @@ Tensor wide_logits(const Tensor& h, const Param& weight);
 // x + y, [N, D] each.
 Value add(const Value& x, const Value& y);
 
-// silu(gate) * up, [N, F] each.
+// silu(gate) * up, [N, F] each, two values.
 Value swiglu(const Value& gate, const Value& up);
 
 // Cosines and sines of position * inverse frequency, [positions, P] wide. Shared by all layers.
@@ -44,19 +44,21 @@ struct RopeTable {
 };
 
 // x [N, plan.columns] T -> the same shape, columns turned and placed as the plan says. Row n has
-// position first_position + n % tokens. `plan` and `table` must outlive the tape.
+// position first_position + n % tokens, which the table must hold, as it must every frequency of
+// the plan. `plan` and `table` must outlive the tape.
 Value rope(const Value& x, const RopePlan& plan, const RopeTable& table, int64_t tokens,
            int64_t first_position);
 
-// q [B*Tq, H*D], k_rope and k_nope [B*Tk, *] (either may be a constant without data), v [B*Tk,
-// G*Dv]
-// -> [B*Tq, H*Dv]. Causal; see AttentionShape. Keeps q, k, v, out and lse [B*H, Tq].
+// q [B*Tq, H*D], k_rope and k_nope [B*Tk, *] (either may be a constant without data),
+// v [B*Tk, G*Dv] -> [B*Tq, H*Dv]. Causal; see AttentionShape. No two inputs may be one value that
+// wants a gradient. Keeps q, k, v, out and lse [B*H, Tq].
 Value attention(const Value& q, const Value& k_rope, const Value& k_nope, const Value& v,
                 const AttentionShape& shape);
 
-// h [N, D] T, weight [V, D] T, targets [N] i32 -> [1] f64: the sum over rows of -log softmax(h
-// weight^T)[target]. Logits exist for one chunk of rows at a time, in the forward and again in the
-// backward. `row_loss`, when given, receives the loss of each row, [N, 1] f64.
+// h [N, D] T, weight [V, D] T, targets [N] i32, each in [0, V) -> [1] f64: the sum over rows, in
+// nats, of -log softmax(h weight^T)[target]. Logits exist for one chunk of rows at a time, in the
+// forward and again in the backward. `row_loss`, when given, receives the loss of each row, [N, 1]
+// f64.
 Value linear_cross_entropy(const Value& h, Param& weight, const Tensor& targets,
                            Tensor* row_loss = nullptr);
 

@@ -49,7 +49,7 @@ class ParamStore {
   const std::deque<Param>& all() const { return params_; }
 
   DType compute_dtype() const { return compute_; }
-  DType wide_dtype() const { return compute_ == DType::f64 ? DType::f64 : DType::f32; }
+  DType wide_dtype() const { return wide_of(compute_); }
   int64_t trainable_numel() const { return trainable_numel_; }  // with alignment gaps
 
   // Sets master (converted to wide) and working from any floating tensor of the same shape.

@@ -90,6 +90,9 @@ struct compute_type<double> {
 template <class T>
 using compute_t = typename compute_type<T>::type;
 
+// That type as a DType: of the residual stream, statistics and masters beside values of `dtype`.
+constexpr DType wide_of(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
+
 // Calls f.template operator()<T>() with the C++ type of a floating dtype.
 template <class F>
 decltype(auto) dispatch_float(DType dtype, F&& f) {

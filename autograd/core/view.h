@@ -1,6 +1,7 @@
 // All that a kernel sees of a tensor: a pointer, a matrix shape with a row stride, a type.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "autograd/core/dtype.h"
@@ -30,6 +31,11 @@ struct View {
 
   operator ConstView() const { return {data, rows, cols, ld, dtype}; }
   int64_t numel() const { return rows * cols; }
+  // Rows [begin, begin + count). Requires: they are rows of this view.
+  View row_range(int64_t begin, int64_t count) const {
+    std::byte* first = static_cast<std::byte*>(data) + begin * ld * size_of(dtype);
+    return {first, count, cols, ld, dtype, accumulate};
+  }
   template <class T>
   T* row(int64_t i) const {
     return static_cast<T*>(data) + i * ld;

@@ -38,10 +38,11 @@ struct Kernels {
   // blocks.
   void (*sum_rows)(View y, ConstView x) = nullptr;
 
-  // y [N, D] (+)= table[tokens[n], :]; y and table of any floating types; tokens [N] i32 in range.
-  void (*embedding_forward)(View y, ConstView table, const int32_t* tokens) = nullptr;
+  // y [N, D] (+)= table[tokens[n], :]; y and table of any floating types; tokens [1, N] i32, each
+  // in [0, V).
+  void (*embedding_forward)(View y, ConstView table, ConstView tokens) = nullptr;
   // dtable [V, D] += dy [N, D] by token; always accumulates, in the order of n; dtable is wide.
-  void (*embedding_backward)(View dtable, ConstView dy, const int32_t* tokens) = nullptr;
+  void (*embedding_backward)(View dtable, ConstView dy, ConstView tokens) = nullptr;
 
   // y [N, D] = x * rstd * w, rstd [N, 1] = 1 / sqrt(mean(x^2) + eps). x, w, rstd are wide (f32 or
   // f64); y is T.
@@ -75,10 +76,11 @@ struct Kernels {
   void (*swiglu_backward)(View dgate, View dup, ConstView dy, ConstView gate,
                           ConstView up) = nullptr;
 
-  // For each row of logits [N, V] (wide): lse [N, 1] wide, loss [N, 1] f64 = lse - logits[target].
-  void (*softmax_loss)(View loss, View lse, ConstView logits, const int32_t* targets) = nullptr;
+  // For each row of logits [N, V] (wide): lse [N, 1] wide, loss [N, 1] f64 = lse - logits[target];
+  // targets [1, N] i32, each in [0, V).
+  void (*softmax_loss)(View loss, View lse, ConstView logits, ConstView targets) = nullptr;
   // dlogits [N, V] (T) = scale * (exp(logits - lse) - onehot(target)).
-  void (*softmax_gradient)(View dlogits, ConstView logits, ConstView lse, const int32_t* targets,
+  void (*softmax_gradient)(View dlogits, ConstView logits, ConstView lse, ConstView targets,
                            double scale) = nullptr;
 
   // Decoupled-decay Adam over flat [1, n] slices: master, m, v and gradient wide; working is the

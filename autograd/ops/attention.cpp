@@ -72,9 +72,8 @@ Value attention(const Value& q, const Value& k_rope, const Value& k_nope, const 
   check_key_part("k_rope", k_rope.data, q.data.dtype(), s, true);
   check_key_part("k_nope", k_nope.data, q.data.dtype(), s, false);
   check_separate({q, k_rope, k_nope, v});
-  const DType wide = q.data.dtype() == DType::f64 ? DType::f64 : DType::f32;
   Tensor out = Tensor::empty({s.batch * s.queries, s.heads * s.value_dim}, q.data.dtype());
-  Tensor lse = Tensor::empty({s.batch * s.heads, s.queries}, wide);
+  Tensor lse = Tensor::empty({s.batch * s.heads, s.queries}, wide_of(q.data.dtype()));
   kernels(out.device())
       .attention_forward(out.view(), lse.view(), q.data, view_or_null(k_rope.data),
                          view_or_null(k_nope.data), v.data, s);

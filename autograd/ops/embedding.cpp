@@ -1,28 +1,26 @@
 // y[n, :] = table[ids[n], :]
 #include "autograd/kernels/kernels.h"
 #include "autograd/ops.h"
+#include "autograd/ops/ids.h"
 
 namespace ag {
 namespace {
-
-const int32_t* pointer(const Tensor& ids) { return ids.view().row<int32_t>(0); }
 
 struct Embedding {
   static constexpr const char* kName = "embedding";
   Tensor ids;  // [N] i32
 
-  void backward(Grads& g) const {
-    kernels(ids.device()).embedding_backward(g.in(0), g.out(), pointer(ids));
-  }
+  void backward(Grads& g) const { kernels(ids.device()).embedding_backward(g.in(0), g.out(), ids); }
 };
 
 }  // namespace
 
 Value embedding(Tape& tape, Param& table, const Tensor& ids) {
-  CHECK_DTYPE("embedding", ids, DType::i32);
+  CHECK_ARGUMENT("embedding", table.shape.rank() == 2, "a table [V, D]", to_string(table.shape));
+  check_ids("embedding", ids, table.shape[0]);
   Value w = tape.use(table);
   Tensor y = Tensor::empty({ids.numel(), w.data.cols()}, table.master.dtype());
-  kernels(ids.device()).embedding_forward(y.view(), w.data, pointer(ids));
+  kernels(ids.device()).embedding_forward(y.view(), w.data, ids);
   return tape.record(Embedding{ids}, {w}, y);
 }
 

@@ -6,17 +6,18 @@
 namespace ag {
 namespace {
 
+template <bool kResidual>
 struct Linear {
-  static constexpr const char* kName = "linear";
+  static constexpr const char* kName = kResidual ? "linear_residual" : "linear";
   Tensor x;  // [N, D]; undefined when dw is not wanted
   Tensor w;  // [F, D]
-  bool has_bias, has_residual;
+  bool has_bias;
 
   // Inputs: x, w, then bias and residual where they are.
   void backward(Grads& g) const {
     const Kernels& k = kernels(w.device());
     Tensor dy = g.out();
-    if (has_residual && g.wants(2 + has_bias)) g.pass(2 + has_bias, dy);
+    if (kResidual && g.wants(2 + has_bias)) g.pass(2 + has_bias, dy);
     if (dy.dtype() != w.dtype() && (g.wants(0) || g.wants(1))) {
       // The residual stream is wide; the products want the type of x and w.
       dy = Tensor::empty(dy.shape(), w.dtype());
@@ -28,24 +29,24 @@ struct Linear {
   }
 };
 
-void check_linear(const Value& x, Param& weight, const Param* bias) {
-  CHECK_ARGUMENT("linear", weight.shape.rank() == 2 && weight.shape[1] == x.data.cols(),
+void check_linear(const char* op, const Value& x, Param& weight, const Param* bias) {
+  CHECK_ARGUMENT(op, weight.shape.rank() == 2 && weight.shape[1] == x.data.cols(),
                  weight.name + " [F, " + std::to_string(x.data.cols()) + "]",
                  to_string(weight.shape));
-  CHECK_DTYPE("linear", x.data, weight.working.dtype());
-  if (bias != nullptr) CHECK_SHAPE("linear", bias->master, (Shape{weight.shape[0]}));
+  CHECK_DTYPE(op, x.data, weight.working.dtype());
+  if (bias != nullptr) CHECK_SHAPE(op, bias->master, (Shape{weight.shape[0]}));
 }
 
 }  // namespace
 
 Value linear(const Value& x, Param& weight, Param* bias) {
-  check_linear(x, weight, bias);
+  check_linear("linear", x, weight, bias);
   Tape& tape = *x.tape;
   const Value w = tape.use(weight);
   Tensor y = Tensor::empty({x.data.rows(), weight.shape[0]}, x.data.dtype());
   const Kernels& k = kernels(y.device());
   k.gemm(y.view(), x.data, false, w.data, true);
-  Linear op{weight.trainable ? x.data : Tensor(), w.data, bias != nullptr, false};
+  Linear<false> op{weight.trainable ? x.data : Tensor(), w.data, bias != nullptr};
   if (bias == nullptr) return tape.record(std::move(op), {x, w}, y);
   const Value b = tape.use(*bias);
   k.add_bias(y.view(), b.data.reshaped({1, b.data.numel()}));
@@ -53,7 +54,7 @@ Value linear(const Value& x, Param& weight, Param* bias) {
 }
 
 Value linear_residual(const Value& x, Param& weight, Param* bias, const Value& residual) {
-  check_linear(x, weight, bias);
+  check_linear("linear_residual", x, weight, bias);
   CHECK_SHAPE("linear_residual", residual.data, (Shape{x.data.rows(), weight.shape[0]}));
   CHECK_DTYPE("linear_residual", residual.data, weight.master.dtype());
   Tape& tape = *x.tape;
@@ -62,7 +63,7 @@ Value linear_residual(const Value& x, Param& weight, Param* bias, const Value& r
   const Kernels& k = kernels(y.device());
   k.cast(y.view(), residual.data);
   k.gemm(y.view(/*accumulate=*/true), x.data, false, w.data, true);
-  Linear op{weight.trainable ? x.data : Tensor(), w.data, bias != nullptr, true};
+  Linear<true> op{weight.trainable ? x.data : Tensor(), w.data, bias != nullptr};
   if (bias == nullptr) return tape.record(std::move(op), {x, w, residual}, y);
   const Value b = tape.use(*bias);
   k.add_bias(y.view(), b.data.reshaped({1, b.data.numel()}));

@@ -2,6 +2,7 @@
 // time. dz = scale (softmax(z) - onehot(target)),  dh = dz w,  dw = dz^T h.
 #include "autograd/kernels/kernels.h"
 #include "autograd/ops.h"
+#include "autograd/ops/ids.h"
 
 namespace ag {
 namespace {
@@ -11,10 +12,6 @@ constexpr int64_t kChunkRows = 256;
 
 Tensor rows_of(const Tensor& t, int64_t begin, int64_t count) {
   return t.slice(begin * t.cols(), {count, t.cols()});
-}
-
-const int32_t* targets_from(const Tensor& targets, int64_t begin) {
-  return targets.view().row<int32_t>(0) + begin;
 }
 
 struct LinearCrossEntropy {
@@ -35,13 +32,8 @@ struct LinearCrossEntropy {
       k.gemm(logits.view(), h_chunk, false, w, true);
       Tensor dlogits = Tensor::empty({count, w.rows()}, h.dtype());
       k.softmax_gradient(dlogits.view(), logits, rows_of(lse, begin, count),
-                         targets_from(targets, begin), scale);
-      if (g.wants(0)) {
-        View chunk = dh;
-        chunk.rows = count;
-        chunk.data = static_cast<std::byte*>(dh.data) + begin * dh.ld * size_of(dh.dtype);
-        k.gemm(chunk, dlogits, false, w, false);
-      }
+                         targets.slice(begin, {count}), scale);
+      if (g.wants(0)) k.gemm(dh.row_range(begin, count), dlogits, false, w, false);
       if (g.wants(1)) k.gemm(g.in(1), dlogits, true, h_chunk, false);
     }
   }
@@ -55,8 +47,8 @@ Value linear_cross_entropy(const Value& h, Param& weight, const Tensor& targets,
                  weight.shape.rank() == 2 && weight.shape[1] == h.data.cols(),
                  "a weight [V, " + std::to_string(h.data.cols()) + "]", to_string(weight.shape));
   CHECK_DTYPE("linear_cross_entropy", h.data, weight.working.dtype());
-  CHECK_DTYPE("linear_cross_entropy", targets, DType::i32);
   CHECK_SHAPE("linear_cross_entropy", targets, (Shape{n}));
+  check_ids("linear_cross_entropy", targets, weight.shape[0]);
   const Value w = h.tape->use(weight);
   const Kernels& k = kernels(w.data.device());
   Tensor lse = Tensor::empty({n, 1}, weight.master.dtype());
@@ -66,7 +58,7 @@ Value linear_cross_entropy(const Value& h, Param& weight, const Tensor& targets,
     Tensor logits = Tensor::empty({count, weight.shape[0]}, weight.master.dtype());
     k.gemm(logits.view(), rows_of(h.data, begin, count), false, w.data, true);
     k.softmax_loss(rows_of(loss, begin, count).view(), rows_of(lse, begin, count).view(), logits,
-                   targets_from(targets, begin));
+                   targets.slice(begin, {count}));
   }
   Tensor sum = Tensor::empty({1}, DType::f64);
   k.sum_rows(sum.view(), loss);

@@ -21,6 +21,13 @@ struct Rope {
   }
 };
 
+void check_frequencies(const RopePlan& plan, int64_t frequencies) {
+  for (const RopePair& p : plan.pairs)
+    CHECK_ARGUMENT("rope", p.frequency >= 0 && p.frequency < frequencies,
+                   "frequencies in [0, " + std::to_string(frequencies) + ")",
+                   std::to_string(p.frequency));
+}
+
 }  // namespace
 
 RopeTable RopeTable::build(const std::vector<double>& inverse_frequencies, int64_t positions,
@@ -51,7 +58,10 @@ Value rope(const Value& x, const RopePlan& plan, const RopeTable& table, int64_t
   CHECK_ARGUMENT("rope", first_position >= 0 && first_position <= table.cosine.rows() - tokens,
                  "positions in [0, " + std::to_string(table.cosine.rows()) + ")",
                  std::to_string(tokens) + " from " + std::to_string(first_position));
-  CHECK_DTYPE("rope", table.cosine, x.data.dtype() == DType::f64 ? DType::f64 : DType::f32);
+  CHECK_DTYPE("rope", table.cosine, wide_of(x.data.dtype()));
+  CHECK_DTYPE("rope", table.sine, table.cosine.dtype());
+  CHECK_SHAPE("rope", table.sine, table.cosine.shape());
+  check_frequencies(plan, table.cosine.cols());
   Tensor y = Tensor::like(x.data);
   kernels(y.device())
       .rope(y.view(), x.data, plan, table.cosine, table.sine, tokens, first_position, false);

@@ -28,8 +28,7 @@ class ResidualStack {
     store.select_gradient(store.make_gradient());
     std::vector<int32_t> numbers;
     for (int64_t i = 0; i < tokens; ++i) numbers.push_back(static_cast<int32_t>(i * i % kWords));
-    ids = Tensor::empty({tokens}, DType::i32);
-    ids.copy_from(numbers.data());
+    ids = Tensor::from_host<int32_t>({tokens}, numbers);
   }
 
   Value block(const Value& x, int i) {

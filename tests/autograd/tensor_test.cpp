@@ -59,6 +59,20 @@ TEST(Tensor, RefusesWhatDoesNotFit) {
   expect_refusal(kInternal, "shape: rank above 4", [] { Shape({1, 1, 1, 1, 1}); });
 }
 
+TEST(View, RowRangeIsThoseRowsOfAPaddedMatrix) {
+  for (const DType type : {DType::f32, DType::bf16, DType::f64}) {
+    Tensor t = Tensor::zeros({6, 5}, type);
+    View whole = t.view(/*accumulate=*/true);
+    whole.cols = 3;
+    const View part = whole.row_range(2, 3);
+    EXPECT_EQ(part.data, t.slice(2 * 5, {3, 5}).view().data);
+    EXPECT_EQ((std::vector<int64_t>{part.rows, part.cols, part.ld}),
+              (std::vector<int64_t>{3, 3, 5}));
+    EXPECT_EQ(part.dtype, type);
+    EXPECT_TRUE(part.accumulate);
+  }
+}
+
 TEST(Tensor, RefusesSizesThatOverflow) {
   constexpr int64_t kBig = int64_t{1} << 33;
   // 2^66 elements would wrap to 4.

@@ -24,8 +24,6 @@ inline double rounding_unit(DType dtype) {
   return std::ldexp(1.0, dtype == DType::f32 ? -24 : -53);
 }
 
-inline DType wide_of(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
-
 // Error of a sum of n terms, in units of the sum of their magnitudes and of the rounding unit:
 // roundings are independent, so that they grow with sqrt(n); four standard deviations.
 inline double sum_error(int64_t n) { return 4 * std::sqrt(static_cast<double>(n)) + 4; }
@@ -116,6 +114,12 @@ class Matrix {
   std::vector<std::byte> bytes_;
 };
 
+// Token ids or targets as the kernels take them, [1, N].
+inline ConstView view_of(const std::vector<int32_t>& ids) {
+  const auto n = static_cast<int64_t>(ids.size());
+  return {ids.data(), 1, n, n, DType::i32};
+}
+
 // A reference value and how far the wide arithmetic may be from it; the last rounding and, when
 // accumulating, the old value are added here.
 struct Expected {
@@ -141,8 +145,8 @@ void expect_matches(const Matrix& got, const Matrix& before, bool accumulate, F 
   }
 }
 
-// body(kernels) at every level of this machine with kernels of its own: amx has those of avx512, and
-// the same product.
+// body(kernels) at every level of this machine with kernels of its own: amx has those of avx512,
+// and the same product.
 template <class F>
 void for_each_level(F body) {
   for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {

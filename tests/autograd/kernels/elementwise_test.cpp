@@ -83,7 +83,7 @@ TEST(Embedding, ForwardTakesRows) {
       const Matrix before = Matrix::output(target, c.rows, c.cols, c.pad, c.accumulate);
       same_for_all_threads([&](const Kernels& kernels) {
         Matrix y = before;
-        kernels.embedding_forward(y.view(c.accumulate), table, tokens.data());
+        kernels.embedding_forward(y.view(c.accumulate), table, view_of(tokens));
         expect_matches(y, before, c.accumulate, [&](int64_t i, int64_t j) {
           const double x = table.at(tokens[static_cast<size_t>(i)], j);
           return Expected{x, pair_unit(c.dtype, target) * std::abs(x)};
@@ -101,7 +101,7 @@ TEST(Embedding, BackwardAddsByToken) {
     const Matrix before = Matrix::random(wide_of(c.dtype), kVocabulary, c.cols, c.pad, 2);
     same_for_all_threads([&](const Kernels& kernels) {
       Matrix dtable = before;
-      kernels.embedding_backward(dtable.view(true), dy, tokens.data());
+      kernels.embedding_backward(dtable.view(true), dy, view_of(tokens));
       expect_matches(dtable, before, true, [&](int64_t v, int64_t j) {
         double sum = 0, magnitude = std::abs(before.at(v, j));
         for (int64_t n = 0; n < c.rows; ++n) {

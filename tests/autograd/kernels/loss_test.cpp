@@ -40,7 +40,7 @@ void check_loss(const Case& c, double offset) {
   const Matrix lse_before = Matrix::output(logits.dtype(), c.rows, 1, 0, false);
   same_for_all_threads([&](const Kernels& kernels) {
     Matrix loss = loss_before, lse = lse_before;
-    kernels.softmax_loss(loss.view(c.accumulate), lse.view(), logits, targets.data());
+    kernels.softmax_loss(loss.view(c.accumulate), lse.view(), logits, view_of(targets));
     const auto exact = [&](int64_t i) { return lses[static_cast<size_t>(i)]; };
     expect_matches(lse, lse_before, false, [&](int64_t i, int64_t) {
       return Expected{exact(i), lse_error(logits)};
@@ -74,8 +74,8 @@ TEST(SoftmaxLoss, SayNaNWhenALogitIs) {
     for (const DType dtype : {DType::f32, DType::f64}) {
       Matrix logits = Matrix::random(dtype, 1, 100, 0, 1), loss(DType::f64, 1, 1), lse(dtype, 1, 1);
       logits.set(0, 50, kNaN);
-      const int32_t target = 3;
-      kernels.softmax_loss(loss.view(), lse.view(), logits, &target);
+      const std::vector<int32_t> target{3};
+      kernels.softmax_loss(loss.view(), lse.view(), logits, view_of(target));
       EXPECT_TRUE(std::isnan(loss.at(0, 0)));
     }
   });
@@ -91,7 +91,7 @@ TEST(SoftmaxGradient, ProbabilityMinusTarget) {
     const Matrix before = Matrix::output(c.dtype, c.rows, c.cols, c.pad, c.accumulate);
     same_for_all_threads([&](const Kernels& kernels) {
       Matrix gradient = before;
-      kernels.softmax_gradient(gradient.view(c.accumulate), logits, lse, targets.data(), kScale);
+      kernels.softmax_gradient(gradient.view(c.accumulate), logits, lse, view_of(targets), kScale);
       expect_matches(gradient, before, c.accumulate, [&](int64_t i, int64_t j) {
         const double argument = logits.at(i, j) - lse.at(i, 0), p = std::exp(argument);
         const bool target = targets[static_cast<size_t>(i)] == j;

@@ -11,9 +11,7 @@ using test_support::expect_refusal;
 using test_support::OpInputs;
 
 Tensor token_ids(const std::vector<int32_t>& ids) {
-  Tensor t = Tensor::empty({static_cast<int64_t>(ids.size())}, DType::i32);
-  t.copy_from(ids.data());
-  return t;
+  return Tensor::from_host<int32_t>({static_cast<int64_t>(ids.size())}, ids);
 }
 
 test_support::Op lookup(const std::vector<int32_t>& ids) {
@@ -36,11 +34,21 @@ TEST(EmbeddingOp, LowPrecisionAgreesWithFloat64) {
     EXPECT_TRUE(check_precision(lookup(ids), {.p = {{7, 17}}}, type, 0, 65));
 }
 
-TEST(EmbeddingOp, RefusesIdsOfAnotherType) {
-  ParamStore store({{"table", {3, 2}, true}}, DType::f32);
+TEST(EmbeddingOp, RefusesOtherIdsAndTables) {
+  constexpr auto kCode = core::ExitCode::kInternal;
+  ParamStore store({{"table", {3, 2}, true}, {"vector", {3}, true}}, DType::f32);
   Tape tape;
-  expect_refusal(core::ExitCode::kInternal, "embedding: expected ids of int32",
-                 [&] { embedding(tape, store.at("table"), Tensor::zeros({4}, DType::f32)); });
+  const auto look_up = [&](const char* name, const Tensor& ids) {
+    return [&, name, ids] { embedding(tape, store.at(name), ids); };
+  };
+  expect_refusal(kCode, "embedding: expected ids of int32",
+                 look_up("table", Tensor::zeros({4}, DType::f32)));
+  expect_refusal(kCode, "embedding: expected ids in [0, 3), got 3 at 1",
+                 look_up("table", token_ids({2, 3, 0})));
+  expect_refusal(kCode, "embedding: expected ids in [0, 3), got -1 at 0",
+                 look_up("table", token_ids({-1})));
+  expect_refusal(kCode, "embedding: expected a table [V, D], got [3]",
+                 look_up("vector", token_ids({0})));
 }
 
 }  // namespace

@@ -20,9 +20,7 @@ Tensor targets_of(int64_t n, int64_t vocabulary) {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < n; ++i)
     ids.push_back(static_cast<int32_t>((i * i + vocabulary - 1) % vocabulary));
-  Tensor t = Tensor::empty({n}, DType::i32);
-  t.copy_from(ids.data());
-  return t;
+  return Tensor::from_host<int32_t>({n}, ids);
 }
 
 test_support::Op loss_of(const Tensor& targets) {
@@ -68,11 +66,7 @@ TEST(LinearCrossEntropyOp, LossesOfTheRowsMatchTheirDefinitionAndSumToTheLoss) {
   EXPECT_EQ(row_loss.shape(), (Shape{kRows, 1}));
   const std::vector<double> x = doubles(h), w = doubles(store.at("head").master),
                             losses = doubles(row_loss);
-  const std::vector<int32_t> ids = [&] {
-    std::vector<int32_t> v(kRows);
-    targets.copy_to(v.data());
-    return v;
-  }();
+  const std::vector<int32_t> ids = targets.to_host<int32_t>();
   double sum = 0;
   for (size_t n = 0; n < kRows; ++n) {
     double z[kWords], total = 0;
@@ -122,8 +116,10 @@ TEST(LinearCrossEntropyOp, RefusesOtherShapesAndTypes) {
                  run(tape.leaf(random_tensor({4, 2}, 1, DType::f32)), targets_of(4, 5)));
   expect_refusal(kCode, "linear_cross_entropy: expected targets [4], got [3]",
                  run(h, targets_of(3, 5)));
-  expect_refusal(kCode, "linear_cross_entropy: expected targets of int32, got float32",
+  expect_refusal(kCode, "linear_cross_entropy: expected ids of int32, got float32",
                  run(h, Tensor::zeros({4}, DType::f32)));
+  expect_refusal(kCode, "linear_cross_entropy: expected ids in [0, 5), got 5 at 0",
+                 run(h, targets_of(4, 6)));
   expect_refusal(kCode, "linear_cross_entropy: expected h.data of float32, got float64",
                  run(tape.leaf(random_tensor({4, 3}, 1)), targets_of(4, 5)));
 }

@@ -54,6 +54,10 @@ TEST(LinearResidualOp, RefusesOtherShapesAndTypes) {
   expect_refusal(core::ExitCode::kInternal,
                  "linear_residual: expected residual.data of float32, got bfloat16",
                  with_residual({4, 2}, DType::bf16));
+  const Value narrow = tape.leaf(random_tensor({4, 2}, 1, DType::bf16));
+  expect_refusal(core::ExitCode::kInternal, "linear_residual: expected w [F, 2], got [2, 3]", [&] {
+    linear_residual(narrow, store.at("w"), nullptr, tape.leaf(random_tensor({4, 2}, 1)));
+  });
 }
 
 }  // namespace

@@ -46,6 +46,9 @@ TEST(RmsNormOp, RefusesOtherShapesAndTypes) {
     rms_norm(tape.leaf(random_tensor({2, 3}, 1, DType::bf16)), store.at("weight"), 1e-5,
              DType::bf16);
   });
+  expect_refusal(core::ExitCode::kInternal, "rms_norm: expected x.data of float64", [&] {
+    rms_norm(tape.leaf(random_tensor({2, 3}, 1, DType::f32)), store.at("weight"), 1e-5, DType::f64);
+  });
 }
 
 }  // namespace

@@ -138,6 +138,10 @@ TEST(RopeOp, RefusesOtherShapesTypesAndPositions) {
   expect_refusal(kCode, "rope: expected positions in [0, 40)", turn({4, 8}, DType::f64, 2, 39));
   expect_refusal(kCode, "rope: expected positions in [0, 40)", turn({4, 8}, DType::f64, 2, -1));
   expect_refusal(kCode, "rope: expected table.cosine of float32", turn({4, 8}, DType::bf16, 2, 0));
+  const RopePlan beyond = plan_of(5, {{0, 4}}, false);  // the table ends at frequency 3
+  expect_refusal(kCode, "rope: expected frequencies in [0, 4), got 4", [&] {
+    rope(tape.leaf(random_tensor({4, 10}, 1)), beyond, table, 2, 0);
+  });
 }
 
 }  // namespace

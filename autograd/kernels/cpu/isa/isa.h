@@ -15,8 +15,8 @@ namespace ag::AG_ISA {
 void cast(View y, ConstView x);
 void add_bias(View y, ConstView bias);
 void sum_rows(View y, ConstView x);
-void embedding_forward(View y, ConstView table, const int32_t* tokens);
-void embedding_backward(View dtable, ConstView dy, const int32_t* tokens);
+void embedding_forward(View y, ConstView table, ConstView tokens);
+void embedding_backward(View dtable, ConstView dy, ConstView tokens);
 void rms_norm_forward(View y, View rstd, ConstView x, ConstView w, double eps);
 void rms_norm_backward_x(View dx, ConstView dy, ConstView x, ConstView w, ConstView rstd);
 void rms_norm_backward_w(View dw, ConstView dy, ConstView x, ConstView rstd);
@@ -29,8 +29,8 @@ void attention_backward(View dq, View dk_rope, View dk_nope, View dv, ConstView 
                         ConstView lse, const AttentionShape& shape);
 void swiglu_forward(View y, ConstView gate, ConstView up);
 void swiglu_backward(View dgate, View dup, ConstView dy, ConstView gate, ConstView up);
-void softmax_loss(View loss, View lse, ConstView logits, const int32_t* targets);
-void softmax_gradient(View dlogits, ConstView logits, ConstView lse, const int32_t* targets,
+void softmax_loss(View loss, View lse, ConstView logits, ConstView targets);
+void softmax_gradient(View dlogits, ConstView logits, ConstView lse, ConstView targets,
                       double scale);
 void adamw(View master, View working, View m, View v, ConstView gradient, const AdamWStep& step);
 double sum_squares(ConstView x);

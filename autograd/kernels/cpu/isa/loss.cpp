@@ -24,13 +24,14 @@ template <class W>
 
 }  // namespace
 
-void softmax_loss(View loss, View lse, ConstView logits, const int32_t* targets) {
+void softmax_loss(View loss, View lse, ConstView logits, ConstView targets) {
+  const int32_t* target = targets.row<int32_t>(0);
   with_type(logits.dtype, [=]<class W>() {
     if constexpr (!std::is_same_v<W, bf16>) {
       parallel_rows(logits.rows, logits.cols, [=](int64_t n) {
         const W* row = logits.row<W>(n);
         const double value = log_sum_exp(row, logits.cols);
-        const double difference = value - static_cast<double>(row[targets[n]]);
+        const double difference = value - static_cast<double>(row[target[n]]);
         store<W>(lse.row<W>(n), 0, 1, lse.accumulate,
                  [=](int64_t) { return static_cast<W>(value); });
         store<double>(loss.row<double>(n), 0, 1, loss.accumulate,
@@ -40,7 +41,7 @@ void softmax_loss(View loss, View lse, ConstView logits, const int32_t* targets)
   });
 }
 
-void softmax_gradient(View dlogits, ConstView logits, ConstView lse, const int32_t* targets,
+void softmax_gradient(View dlogits, ConstView logits, ConstView lse, ConstView targets,
                       double scale) {
   with_type(dlogits.dtype, [=]<class T>() {
     using W = compute_t<T>;
@@ -49,7 +50,7 @@ void softmax_gradient(View dlogits, ConstView logits, ConstView lse, const int32
       T* gradient = dlogits.row<T>(n);
       const W normaliser = *lse.row<W>(n);
       const W factor = static_cast<W>(scale);
-      const int64_t target = targets[n];
+      const int64_t target = targets.row<int32_t>(0)[n];
       const auto probability = [=](int64_t j) { return factor * exponential(row[j] - normaliser); };
       const auto at_target = [=](int64_t j) {
         return factor * (exponential(row[j] - normaliser) - 1);
