@@ -85,7 +85,16 @@ std::vector<double> load_norms(const SafetensorsFile& file, const char* name,
                 .expected = "float64 " + to_string(shape),
                 .found = std::string(name_of(t.dtype())) + " " + to_string(t.shape()),
                 .hint = "run mha2mla calibrate on this model"});
-  return t.to_host<double>();
+  std::vector<double> norms = t.to_host<double>();
+  for (const double norm : norms)
+    if (!std::isfinite(norm) || norm < 0)
+      core::fail(core::ExitCode::kBadData, {.path = file.path(),
+                                            .place = name,
+                                            .field = "values",
+                                            .expected = "finite norms",
+                                            .found = std::to_string(norm),
+                                            .hint = "run mha2mla calibrate on this model"});
+  return norms;
 }
 
 }  // namespace

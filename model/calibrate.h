@@ -36,7 +36,8 @@ class Calibration {
 // description.
 void write_statistics(const std::filesystem::path& path, const PairNorms& norms,
                       const std::string& model_hash, int64_t tokens, const std::string& data);
-// Throws kBadData for a wrong shape, kBadConfig when the hash is another model's.
+// Throws kBadData for a wrong shape or values that are no norms, kBadConfig when the hash is
+// another model's.
 PairNorms read_statistics(const std::filesystem::path& path, const LlamaConfig& config,
                           const std::string& model_hash);
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "autograd/kernels/kernels.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "model/hf_config.h"
@@ -74,18 +75,18 @@ void check_names(const std::string& folder, const LlamaConfig& config,
 
 template <class T>
 void check_finite(const SafetensorsFile& file, const std::string& name, const ag::Tensor& tensor) {
-  const T* first = tensor.view().row<T>(0);
-  const T* last = first + tensor.numel();
-  const auto is_bad = [](T value) { return !std::isfinite(static_cast<float>(value)); };
-  const int64_t bad = std::count_if(first, last, is_bad);
+  const int64_t bad = ag::kernels(tensor.device()).count_nonfinite(tensor);
   if (bad == 0) return;
-  core::fail(ExitCode::kBadData,
-             {.path = file.path().string(),
-              .place = name,
-              .field = "values",
-              .expected = "finite numbers",
-              .found = fmt::format("{} NaN or infinite, the first at element {}", bad,
-                                   std::find_if(first, last, is_bad) - first)});
+  const std::vector<T> values = tensor.to_host<T>();
+  const auto is_bad = [](T value) { return !std::isfinite(static_cast<float>(value)); };
+  core::fail(
+      ExitCode::kBadData,
+      {.path = file.path().string(),
+       .place = name,
+       .field = "values",
+       .expected = "finite numbers",
+       .found = fmt::format("{} NaN or infinite, the first at element {}", bad,
+                            std::find_if(values.begin(), values.end(), is_bad) - values.begin())});
 }
 
 ag::Tensor load_weight(const SafetensorsFile& file, const std::string& name,

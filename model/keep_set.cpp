@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -120,6 +121,12 @@ std::vector<std::vector<int32_t>> kept_pairs(const RopeChoice& choice, int64_t k
   check(choice, pairs);
   if (choice.strategy != RopeStrategy::two_norm)
     return {static_cast<size_t>(kv_heads), fixed_pairs(choice, pairs)};
+  // Why: NaN has no place in an order.
+  if (!std::all_of(score, score + kv_heads * pairs, [](double s) { return std::isfinite(s); }))
+    core::fail(ExitCode::kNumerical, {.field = "mla.rope.score",
+                                      .expected = "finite 2-norm scores",
+                                      .found = "NaN or infinity",
+                                      .hint = "check the model's weights with inspect --verify"});
   std::vector<std::vector<int32_t>> kept;
   for (int64_t i = 0; i < kv_heads; ++i)
     kept.push_back(best_pairs(score + i * pairs, pairs, choice.pairs_per_head));

@@ -23,8 +23,8 @@ struct PairNorms {
   std::vector<double> query;  // [L, H, P]
   std::vector<double> key;    // [L, G, P]
 
-  // score[l, i, k]: sum over the query heads h of kv head i of query * key, or of query + key. [L,
-  // G, P]
+  // [L, G, P]: score[l, i, k] is the sum over the query heads h of kv head i of query[l, h, k] *
+  // key[l, i, k], or of query + key (section 1.4).
   std::vector<double> score(RopeScore kind) const;
 };
 
@@ -35,7 +35,8 @@ struct RopeChoice {
 };
 
 // The kept pairs [kv head] -> ascending pairs of one layer. `score` [G, P] is read by 2-norm only;
-// ties go to the smaller pair. Throws kBadConfig naming the field when r or start do not fit P.
+// ties go to the smaller pair. Throws kBadConfig naming the field when r or start do not fit P,
+// kNumerical for a score that is not finite.
 std::vector<std::vector<int32_t>> kept_pairs(const RopeChoice& choice, int64_t kv_heads,
                                              int64_t pairs, const double* score);
 

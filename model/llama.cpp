@@ -10,9 +10,11 @@ namespace {
 
 using ag::Value;
 
-std::vector<ag::ParamStore::Declaration> declarations(const ModelSpec& spec, Trainable trainable) {
+// Why check first: a specification that does not fit its weights must not decide what is allocated.
+std::vector<ag::ParamStore::Declaration> declarations(const Model& model, Trainable trainable) {
+  check_weights(model.spec, model.weights, "model");
   std::vector<ag::ParamStore::Declaration> list;
-  for (const ParameterShape& p : parameter_shapes(spec))
+  for (const ParameterShape& p : parameter_shapes(model.spec))
     list.push_back({p.path, p.shape, is_trainable(p.path, trainable)});
   return list;
 }
@@ -27,8 +29,7 @@ bool is_trainable(const std::string& path, Trainable trainable) {
 Llama::Llama(const Model& model, const LlamaOptions& options)
     : spec_(model.spec),
       options_(options),
-      params_(declarations(spec_, options.trainable), options.compute) {
-  check_weights(spec_, model.weights, "model");
+      params_(declarations(model, options.trainable), options.compute) {
   for (ag::Param& p : params_.all()) params_.load(p, model.weights.at(p.name));
   embed_ = &params_.at("embed.weight");
   norm_ = &params_.at("norm.weight");

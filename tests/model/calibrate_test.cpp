@@ -82,6 +82,19 @@ TEST(Statistics, WhatIsWrittenIsRead) {
                  [&] { read_statistics(path, other, "the-hash"); });
 }
 
+TEST(Statistics, RefusesValuesThatAreNoNorms) {
+  const test_support::TemporaryFolder folder;
+  LlamaConfig config;
+  config.num_hidden_layers = config.num_attention_heads = config.num_key_value_heads = 1;
+  config.head_dim = 4;
+  const auto path = folder.path() / "stats.safetensors";
+  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity(), -1.0}) {
+    write_statistics(path, {1, 1, 2, {1, 2}, {3, bad}}, "the-hash", 64, "prose.ds");
+    expect_refusal(ExitCode::kBadData, "key_norm: error: values: expected finite norms",
+                   [&] { read_statistics(path, config, "the-hash"); });
+  }
+}
+
 TEST(Statistics, ConvertedModelsAreNotCalibrated) {
   const Model source = import_hf(test_support::fixture_path("llama-mha"));
   const ConversionOptions options{

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "tests/support/refusal.h"
 
 namespace model {
@@ -89,6 +92,15 @@ TEST(KeepSet, NamesGoBothWays) {
   expect_refusal(ExitCode::kBadConfig, "did you mean uniform?",
                  [] { rope_strategy_from("unifrom"); });
   expect_refusal(ExitCode::kBadConfig, "product or sum", [] { rope_score_from("mean"); });
+}
+
+TEST(KeepSet, RefusesScoresThatHaveNoOrder) {
+  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    const std::vector<double> score{1, 2, 3, bad};  // in the second head
+    expect_refusal(ExitCode::kNumerical, "rope.score: expected finite 2-norm scores", [&] {
+      kept_pairs({RopeStrategy::two_norm, 1, 0}, 2, 2, score.data());
+    });
+  }
 }
 
 TEST(KeepSet, RefusesWhatDoesNotFit) {
