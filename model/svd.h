@@ -1,4 +1,5 @@
-// Thin singular value decomposition in float64.
+// Thin singular value decomposition in float64, by LAPACK's divide and conquer (dgesdd): half to a
+// third of the processor time of Eigen's BDCSVD, at a smaller error (bench/svd_bench.cpp).
 #pragma once
 
 #include <cstdint>
