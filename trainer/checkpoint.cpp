@@ -187,7 +187,7 @@ Manifest load_checkpoint(const fs::path& path, StateRegistry& registry) {
            .field = "state constant",
            .expected = "what this run was configured with",
            .found = "another value",
-           .hint = "restore what it stands for (data.fingerprint: the training data), or use a "
+           .hint = "restore what it stands for (data/fingerprint: the training data), or use a "
                    "new run name"});
   }
   for (const std::string& file : files) load_file(path, file, manifest, registry);

@@ -444,7 +444,7 @@ class Resume(WrongInput):
     def test_other_data_under_the_same_name(self):
         self.train("tokens.train_steps=2")
         support.write_shard(self.shard, seed=2)
-        self.assert_run_unchanged(BAD_CONFIG, ["step-000000002:data.fingerprint: error:", "expected what this run",
+        self.assert_run_unchanged(BAD_CONFIG, ["step-000000002:data/fingerprint: error:", "expected what this run",
                                                "got another value", "restore", "the training data"])
 
     def test_divergence(self):
