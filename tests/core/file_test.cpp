@@ -41,7 +41,8 @@ TEST(File, RefusalsNameTheReasonByExitCode) {
   EXPECT_EQ(code_of([&] { MappedFile file(folder.path() / "plain/below"); }),
             ExitCode::kMissingInput);
   EXPECT_EQ(code_of([&] { read_text(folder.path() / "plain", 0); }), ExitCode::kBadData);
-  EXPECT_NE(code_of([&] { create_directories(folder.path() / "plain/below"); }), ExitCode::kOk);
+  EXPECT_NE(code_of([&] { core::create_directories(folder.path() / "plain/below"); }),
+            ExitCode::kOk);
 }
 
 TEST(File, AnEmptyFileMapsToNothing) {
