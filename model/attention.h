@@ -23,6 +23,8 @@ using QueryKeyObserver =
 
 class Attention {
  public:
+  // Keeps references to all but `layer`: they outlive it. `params` holds the paths of this layer
+  // that parameter_shapes() names.
   Attention(const LlamaConfig& config, const AttentionSpec& spec, int64_t layer,
             ag::ParamStore& params);
 

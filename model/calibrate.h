@@ -21,6 +21,7 @@ class Calibration {
   // ids [B*T] i32. Runs the forward pass and adds its pair norms.
   void add(const ag::Tensor& ids, int64_t batch);
   int64_t tokens() const { return tokens_; }
+  // Means over all tokens so far. Requires: there are some.
   PairNorms pair_norms() const;
 
  private:

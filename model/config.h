@@ -72,8 +72,8 @@ struct ModelSpec {
   // The source as it is: every pair kept, no latent.
   static ModelSpec unconverted(const LlamaConfig& config);
   bool is_converted() const;
-  // Elements per token that decoding must keep, all layers: 2 G D dense, 2 r + C with a joint
-  // latent.
+  // Elements per token that decoding must keep, summed over layers: 2 G D dense; with a latent the
+  // rotary columns and C, or 2 C with split (C when no pair lost its rotation: K has no latent).
   int64_t cache_elements_per_token() const;
   int64_t parameter_count() const;
 

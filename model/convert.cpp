@@ -58,6 +58,8 @@ struct Factors {
 
 Factors factor(const Matrix& x, int64_t rows, int64_t d, int64_t latent) {
   const Svd s = svd(x, rows, d);
+  CHECK_ARGUMENT("convert", latent >= 1 && latent <= s.k, "a latent of 1 to " + std::to_string(s.k),
+                 std::to_string(latent));
   Factors f;
   f.down.assign(s.zt.begin(), s.zt.begin() + latent * d);
   for (int64_t i = 0; i < rows; ++i)

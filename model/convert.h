@@ -9,8 +9,8 @@
 
 namespace model {
 
-LatentMethod latent_method_from(
-    const std::string& name);  // joint, split, none; kBadConfig otherwise
+// "joint", "split", "none"; throws kBadConfig for another name.
+LatentMethod latent_method_from(const std::string& name);
 std::string to_string(LatentMethod method);
 
 struct ConversionOptions {
@@ -35,10 +35,12 @@ struct Conversion {
 ModelSpec converted_spec(const ModelSpec& source, const ConversionOptions& options,
                          const PairNorms* norms);
 
-// Pure function. Weights of the target are f32; q, o, norms, MLP and embeddings keep their values.
-// SVDs in float64 with all of Sigma in the up factor, signs fixed so that a run reproduces.
+// Pure function. What takes the place of k and v is f32; all other tensors are the source's own.
+// SVDs in float64 with all of Sigma in the up factor, signs fixed so that a run reproduces. Throws
+// kBadConfig like converted_spec, kNumerical for weights that are not finite.
 Conversion convert(const Model& source, const ConversionOptions& options, const PairNorms* norms);
-// The same to a given spec: any pairs per head, any latent width per layer.
+// The same to a given spec: any pairs per head, any latent width per layer. Requires: `target` has
+// the source's config. Throws kInternal for a latent beyond the rank of what it factors.
 Conversion convert_to(const Model& source, const ModelSpec& target);
 
 }  // namespace model

@@ -22,8 +22,8 @@ ag::RopePlan gather_plan(const std::vector<std::vector<int32_t>>& kept_pairs, in
 // here.
 ag::RopePlan compact_plan(const std::vector<std::vector<int32_t>>& kept_pairs);
 
-// The columns of kv head `head`, in the source's order, that are rotary (S ascending, then S + P)
-// and that are not (ascending). Together a permutation of [0, D).
+// The columns of one head in the source's order: the rotary ones (S = `kept`, ascending, then S +
+// P) and the others (ascending). Together a permutation of [0, D).
 std::vector<int32_t> rotary_columns(const std::vector<int32_t>& kept, int64_t head_dim);
 std::vector<int32_t> nope_columns(const std::vector<int32_t>& kept, int64_t head_dim);
 

@@ -343,6 +343,13 @@ TEST(ConvertRefuses, WhatDoesNotFit) {
     convert(once, {high, product_score, LatentMethod::joint, 4}, nullptr);
   });
   expect_refusal(ExitCode::kBadConfig, "joint, split or none", [] { latent_method_from("both"); });
+  for (const int64_t latent : {0, 41}) {
+    ModelSpec target =
+        converted_spec(source.spec, {high, product_score, LatentMethod::joint, 4}, nullptr);
+    target.attention[0].latent_dims = latent;
+    expect_refusal(ExitCode::kInternal, "convert: expected a latent of 1 to 40",
+                   [&] { convert_to(source, target); });
+  }
 }
 
 }  // namespace
