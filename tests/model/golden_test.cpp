@@ -1,15 +1,11 @@
 // Source models against Hugging Face transformers: logits, loss, every gradient, greedy generation.
-#include <gtest/gtest.h>
-
-#include "model/hf_import.h"
 #include "model/hf_names.h"
-#include "model/llama.h"
-#include "tests/support/closeness.h"
-#include "tests/support/fixture.h"
+#include "tests/support/mla_golden.h"
 
 namespace model {
 namespace {
 
+using test_support::flat;
 using test_support::golden;
 using test_support::relative_distance;
 
@@ -17,23 +13,6 @@ class Golden : public testing::TestWithParam<std::string> {
  protected:
   Model source() const { return import_hf(test_support::fixture_path(GetParam())); }
   ag::Tensor ids() const { return golden(GetParam(), "input_ids"); }
-};
-
-ag::Tensor flat(const ag::Tensor& ids) { return ids.reshaped({ids.numel()}); }
-
-// Mean cross-entropy over the B x (S - 1) shifted targets, as the fixtures define it.
-struct Shifted {
-  ag::Tensor inputs, targets;
-  explicit Shifted(const ag::Tensor& ids) {
-    const int64_t s = ids.cols();
-    std::vector<int32_t> all = ids.to_host<int32_t>(), x, y;
-    for (int64_t b = 0; b < ids.rows(); ++b) {
-      x.insert(x.end(), all.begin() + b * s, all.begin() + (b + 1) * s - 1);
-      y.insert(y.end(), all.begin() + b * s + 1, all.begin() + (b + 1) * s);
-    }
-    inputs = ag::Tensor::from_host<int32_t>({static_cast<int64_t>(x.size())}, x);
-    targets = ag::Tensor::from_host<int32_t>({static_cast<int64_t>(y.size())}, y);
-  }
 };
 
 TEST_P(Golden, LogitsInFloat32) {
@@ -58,13 +37,12 @@ void expect_gradients(const Model& source, const std::string& fixture,
   ag::Tensor gradient = llama.params().make_gradient();
   llama.params().select_gradient(gradient);
   const ag::Tensor ids = golden(fixture, "input_ids");
-  const Shifted batch(ids);
+  const test_support::ShiftedIds batch(ids);
   ag::Tape tape;
   const ag::Value loss = llama.loss(tape, batch.inputs, batch.targets, ids.rows());
-  const double tokens = static_cast<double>(batch.targets.numel());
-  EXPECT_NEAR(loss.data.to_host<double>()[0] / tokens,
+  EXPECT_NEAR(loss.data.to_host<double>()[0] / batch.count(),
               test_support::doubles(golden(fixture, "loss_f64"))[0], 1e-5);
-  tape.backward(loss, 1 / tokens);
+  tape.backward(loss, 1 / batch.count());
   EXPECT_EQ(tape.clones(), 0) << "the residual stream's gradient must not be copied";
   for (const ag::Param& p : llama.params().all()) {
     const ag::Tensor want = golden(fixture, "grad." + hf_name_of_path(p.name).value());
@@ -114,11 +92,7 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, Golden,
                          testing::Values("llama-mha", "llama-gqa-tied", "llama-headdim-bias",
                                          "llama-rope-llama3", "llama-rope-linear", "qwen2",
                                          "mistral"),
-                         [](const auto& fixture) {
-                           std::string name = fixture.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         test_support::fixture_test_name);
 
 }  // namespace
 }  // namespace model
