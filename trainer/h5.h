@@ -1,6 +1,6 @@
 // Write-once HDF5 files of named tensors: contiguous, unfiltered, little endian, V110 bounds, no
 // times, so that equal contents are equal bytes. bfloat16 is stored as uint16 with the attribute
-// dtype="bfloat16". This and h5.cpp are the only files that see HDF5.
+// dtype="bfloat16". h5.cpp is the only file that sees HDF5.
 #pragma once
 
 #include <cstdint>
