@@ -65,11 +65,8 @@ std::string dump_resolved(const Config& config);
 // YAML of all keys with their defaults, each with its help as a trailing comment.
 std::string defaults_yaml();
 
-// Hash of everything the trained numbers depend on; equal when incompatible_changes is empty.
-// Of paths only the last name counts: content is compared by the hashes of the files themselves.
-std::string config_hash(const Config& config);
-
-// "key: old -> new" for each key whose change would alter the trajectory / is worth telling.
+// "key: old -> new" for each key whose change would alter the trajectory / is worth telling. Of
+// paths only the last name counts: content is compared by the hashes of the files themselves.
 std::vector<std::string> incompatible_changes(const Config& saved, const Config& now);
 std::vector<std::string> reported_changes(const Config& saved, const Config& now);
 

@@ -103,6 +103,9 @@ void check_validation(const ValidationConfig& v, ProblemSink& problems) {
     if (!is_set_name(name))
       problems.add("validation.sets." + name, "a name of letters, digits, '_', '-' and '.'",
                    quote(name), "it becomes the metric val_loss/<name>");
+    else if (name == "mean_nll")
+      problems.add("validation.sets." + name, "another name", quote(name),
+                   "the mean over the sets has it in result.json");
 }
 
 void check_batches(const Config& c, ProblemSink& problems) {
@@ -162,8 +165,11 @@ void resolve_dependent_defaults(Config& c, const std::set<std::string>& given_ke
     c.parallelism.reduction_shards =
         std::min(c.parallelism.reduction_shards, static_cast<int64_t>(std::bit_floor(m)));
   }
-  for (DataStageConfig& stage : c.data_stages) {
-    DatasetConfig& d = stage.data.dataset;
+  for (size_t i = 0; i < c.data_stages.size(); ++i) {
+    DataConfig& data = c.data_stages[i].data;
+    if (!given_keys.contains(fmt::format("data_stages.{}.data.seed", i)))
+      data.seed = c.general.seed;
+    DatasetConfig& d = data.dataset;
     if (d.dataset_folder.size() == 1 && d.dataset_weights.empty()) d.dataset_weights = {1.0};
   }
 }

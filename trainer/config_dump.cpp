@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <map>
 
-#include "core/hash.h"
 #include "trainer/config.h"
 #include "trainer/config_scalars.h"
 
@@ -192,14 +191,6 @@ std::string defaults_yaml() {
   Writer writer(/*with_help=*/true);
   writer.write_keys(config, 0);
   return writer.take();
-}
-
-std::string config_hash(const Config& config) {
-  const Leaves leaves(config);
-  std::string text;
-  for (const auto& [key, leaf] : leaves.map())
-    if (leaf.effect == Effect::kTrajectory) text += fmt::format("{}={}\n", key, leaf.identity);
-  return core::hash_hex(text);
 }
 
 std::vector<std::string> incompatible_changes(const Config& saved, const Config& now) {

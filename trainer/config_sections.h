@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "trainer/config_fields.h"
+#include "trainer/config_conversion.h"
 
 namespace trainer {
 
@@ -30,7 +30,11 @@ struct GeneralConfig {
       Key{.name = "project", .help = "folder below output_dir", .effect = Effect::kFree});
     f(s.run,
       Key{.name = "run", .help = "folder below project, one per run", .effect = Effect::kFree});
-    f(s.seed, Key{.name = "seed", .help = "random seed of the run", .min = 0, .max = 4294967295.0});
+    f(s.seed, Key{.name = "seed",
+                  .help = "seed of the data stages that name none",
+                  .min = 0,
+                  .max = 4294967295.0,
+                  .effect = Effect::kFree});
     f(s.output_dir,
       Key{.name = "output_dir",
           .help = "where runs go; relative to the directory the program is started in",
@@ -61,85 +65,6 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-struct RopeConfig {
-  std::string strategy = "2-norm";
-  int64_t rope_pairs_per_head = 0;
-  std::string score = "product";
-  int64_t uniform_start = 0;
-
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit&& f) {
-    f(s.strategy,
-      Key{.name = "strategy",
-          .help = "rotary pairs to keep: full | none | high | low | uniform | high-low | 2-norm",
-          .choices = {"full", "none", "high", "low", "uniform", "high-low", "2-norm"}});
-    f(s.rope_pairs_per_head,
-      Key{.name = "rope_pairs_per_head",
-          .help = "kept rotary pairs r per kv head (2r dimensions); unused by full and none",
-          .min = 0,
-          .max = 4096});
-    f(s.score, Key{.name = "score",
-                   .help = "2-norm score of a pair: product | sum of the query and key norms",
-                   .choices = {"product", "sum"}});
-    f(s.uniform_start, Key{.name = "uniform_start",
-                           .help = "first kept pair of the uniform strategy",
-                           .min = 0,
-                           .max = 4096});
-  }
-  bool operator==(const RopeConfig&) const = default;
-};
-
-struct LatentConfig {
-  std::string method = "joint";
-  int64_t latent_dims_per_kv_head = 0;
-
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit&& f) {
-    f(s.method,
-      Key{.name = "method",
-          .help =
-              "joint: one latent for keys and values | split: one each | none: partial RoPE only",
-          .choices = {"joint", "split", "none"}});
-    f(s.latent_dims_per_kv_head,
-      Key{.name = "latent_dims_per_kv_head",
-          .help = "width c of a latent per kv head (cached numbers per token)",
-          .min = 0,
-          .max = 65536});
-  }
-  bool operator==(const LatentConfig&) const = default;
-};
-
-struct CalibrationConfig {
-  int64_t windows = 1024;
-  std::vector<std::string> data;  // empty: the training mixture
-
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit&& f) {
-    f(s.windows, Key{.name = "windows",
-                     .help = "sequences for the 2-norm statistics and the parity report",
-                     .min = 1,
-                     .max = 1e7});
-    f(s.data, Key{.name = "data",
-                  .help = "shard or list of shards; null: the training mixture",
-                  .path = PathBase::kConfigFile});
-  }
-  bool operator==(const CalibrationConfig&) const = default;
-};
-
-struct MlaConfig {
-  RopeConfig rope;
-  LatentConfig latent;
-  CalibrationConfig calibration;
-
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit&& f) {
-    f(s.rope, Key{.name = "rope", .help = "partial rotary embedding"});
-    f(s.latent, Key{.name = "latent", .help = "low-rank key-value latent"});
-    f(s.calibration, Key{.name = "calibration", .help = "data the conversion looks at"});
-  }
-  bool operator==(const MlaConfig&) const = default;
-};
-
 struct DatasetConfig {
   std::vector<std::string> dataset_folder;
   std::vector<double> dataset_weights;
@@ -165,7 +90,11 @@ struct DataConfig {
 
   template <class Self, class Visit>
   static void fields(Self& s, Visit&& f) {
-    f(s.seed, Key{.name = "seed", .help = "seed of the shuffle", .min = 0, .max = 4294967295.0});
+    f(s.seed, Key{.name = "seed",
+                  .help = "seed of the shuffle; default: general.seed",
+                  .min = 0,
+                  .max = 4294967295.0,
+                  .has_default = false});
     f(s.dataset, Key{.name = "dataset", .help = "the mixture"});
   }
   bool operator==(const DataConfig&) const = default;

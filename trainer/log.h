@@ -16,7 +16,6 @@ class Log {
 
   void info(const std::string& line) const;
   void warn(const std::string& line) const;  // always to stderr
-  bool quiet() const { return quiet_; }
 
  private:
   struct Sinks;

@@ -88,6 +88,11 @@ Manifest from_json(const std::string& path, const json& document) {
   return m;
 }
 
+// 2026-01-31T12:00:00Z
+std::string utc_time() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+}
+
 }  // namespace
 
 std::string format_state(const Manifest& manifest) { return dump(state_block(manifest)); }
@@ -134,10 +139,6 @@ Manifest read_manifest(const std::filesystem::path& folder) {
 
 std::string manifest_hash(const std::filesystem::path& folder) {
   return core::hash_file_hex(folder / kManifestName);
-}
-
-std::string utc_time() {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
 }
 
 json basic_provenance() {

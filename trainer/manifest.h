@@ -55,7 +55,5 @@ std::string manifest_hash(const std::filesystem::path& folder);
 
 // {program, host, time}: what every writer records.
 nlohmann::json basic_provenance();
-// 2026-01-31T12:00:00Z
-std::string utc_time();
 
 }  // namespace trainer
