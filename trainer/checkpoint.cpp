@@ -236,6 +236,18 @@ std::optional<ValidCheckpoint> newest_valid(const fs::path& directory, Invalid i
   return std::nullopt;
 }
 
+std::vector<std::string> set_aside_newer(const fs::path& directory, int64_t step) {
+  std::vector<std::string> lines;
+  for (const auto& [newer, path] : find_checkpoints(directory)) {
+    if (newer <= step) break;
+    const std::string target =
+        move_to_quarantine(path, fmt::format("the run was set back to step {}", step));
+    lines.push_back(fmt::format("the run was set back to step {}: {} moved to {}", step,
+                                path.string(), target));
+  }
+  return lines;
+}
+
 std::vector<int64_t> apply_retention(const fs::path& directory, int64_t keep_last,
                                      int64_t keep_every) {
   std::vector<int64_t> removed;

@@ -68,6 +68,10 @@ enum class Invalid {
 std::optional<ValidCheckpoint> newest_valid(const std::filesystem::path& directory,
                                             Invalid invalid);
 
+// Moves the checkpoints after `step` to quarantine/, of which the run was set back to `step`: their
+// numbers will come again, and until then they would pass for the newest. One line per checkpoint.
+std::vector<std::string> set_aside_newer(const std::filesystem::path& directory, int64_t step);
+
 // Removes all but the newest `keep_last` (at least 1) and, if keep_every > 0, the steps that are
 // multiples of it. To be called after a commit. Returns what was removed.
 std::vector<int64_t> apply_retention(const std::filesystem::path& directory, int64_t keep_last,

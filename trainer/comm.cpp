@@ -65,7 +65,9 @@ void receive_piece(void* values, int count, MPI_Datatype type, int from) {
                                            .found = std::to_string(received)});
 }
 
-core::Error as_error(const std::exception_ptr& error) {
+}  // namespace
+
+core::Error to_error(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
   } catch (const core::Error& e) {
@@ -78,8 +80,6 @@ core::Error as_error(const std::exception_ptr& error) {
     return {core::ExitCode::kInternal, core::Fault{.found = "an exception of unknown type"}};
   }
 }
-
-}  // namespace
 
 std::optional<core::Fault> launch_fault(int size, const char* slurm_ntasks,
                                         const char* ompi_comm_world_size) {
@@ -221,7 +221,7 @@ void Comm::run_agreed(const std::function<void()>& work) {
   try {
     work();
   } catch (...) {
-    error = as_error(std::current_exception());
+    error = to_error(std::current_exception());
   }
   agree(error);
 }
@@ -235,7 +235,7 @@ int Comm::report(const std::exception_ptr& error) {
   } catch (...) {
     agreed = false;
   }
-  const core::Error e = as_error(error);
+  const core::Error e = to_error(error);
   if (!agreed && size_ > 1) {
     print_line(rank_prefix(rank_, host_) + e.what());
     abort(e.code());

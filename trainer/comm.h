@@ -22,6 +22,9 @@ class AgreedError : public core::Error {
   using core::Error::Error;
 };
 
+// What a handler caught, as an Error: bad_alloc is kOutOfMemory, other exceptions are kInternal.
+core::Error to_error(const std::exception_ptr& error);
+
 struct CommOptions {
   // Elements per MPI call, whose counts are 32-bit; larger buffers go in pieces.
   int64_t elements_per_call = int64_t{1} << 28;

@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/text.h"
 #include "trainer/affinity.h"
+#include "trainer/calibration.h"
 #include "trainer/checkpoint.h"
 #include "trainer/memory.h"
 #include "trainer/model_folder.h"
@@ -24,16 +25,6 @@ namespace {
 using core::ExitCode;
 using nlohmann::json;
 
-// Ranges do not depend on the values of the norms.
-model::PairNorms uniform_norms(const model::LlamaConfig& c) {
-  const int64_t pairs = c.num_hidden_layers * c.pairs();
-  return {.heads = c.num_attention_heads,
-          .kv_heads = c.num_key_value_heads,
-          .pairs = c.pairs(),
-          .query = std::vector<double>(static_cast<size_t>(pairs * c.num_attention_heads), 1.0),
-          .key = std::vector<double>(static_cast<size_t>(pairs * c.num_key_value_heads), 1.0)};
-}
-
 struct Target {
   model::ModelSpec spec;
   json report;
@@ -43,7 +34,7 @@ Target check_conversion(const Config& config, const model::ModelSpec& source) {
   if (!config.mla) return {source, {{"converts", false}, {"reason", "no mla section"}}};
   if (source.is_converted())
     return {source, {{"converts", false}, {"reason", "the model is converted already"}}};
-  const model::PairNorms norms = uniform_norms(source.config);
+  const model::PairNorms norms = equal_pair_norms(source.config);
   Target target{
       model::converted_spec(source, conversion_options(*config.mla, source.config.pairs()), &norms),
       {}};

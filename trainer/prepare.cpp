@@ -4,9 +4,8 @@
 
 #include <algorithm>
 
-#include "core/progress.h"
-#include "model/calibrate.h"
 #include "model/convert.h"
+#include "trainer/calibration.h"
 #include "trainer/comm.h"
 #include "trainer/manifest.h"
 #include "trainer/parity.h"
@@ -16,26 +15,6 @@ namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
-
-// All that decides a conversion's bits, so that a finished one can be recognised.
-json conversion_key(const Config& config, const std::string& source_hash) {
-  const MlaConfig& mla = *config.mla;
-  json key = {{"source_hash", source_hash},
-              {"strategy", mla.rope.strategy},
-              {"rope_pairs_per_head", mla.rope.rope_pairs_per_head},
-              {"score", mla.rope.score},
-              {"uniform_start", mla.rope.uniform_start},
-              {"method", mla.latent.method},
-              {"latent_dims_per_kv_head", mla.latent.latent_dims_per_kv_head},
-              {"calibration_windows", mla.calibration.windows},
-              {"calibration_data", mla.calibration.data},
-              {"sequence_length", config.tokens.sequence_length}};
-  for (const DataStageConfig& stage : config.data_stages)
-    key["data"].push_back(stage.data.dataset.dataset_folder);
-  for (const auto& [name, path] : config.validation.sets) key["validation"][name] = path;
-  key["validation_windows"] = config.validation.windows_per_set;
-  return key;
-}
 
 // The first windows of the training mixture (the first S ids of its first samples), or of the given
 // shards in equal parts.
@@ -71,22 +50,27 @@ std::vector<WindowSource> calibration_windows(const Config& config, int64_t voca
   return sets;
 }
 
-model::PairNorms calibrate(const model::Model& source, const std::vector<WindowSource>& sets,
-                           int64_t batch, bool quiet) {
-  model::Llama llama(source, {.compute = ag::DType::f32});
-  model::Calibration calibration(llama);
-  int64_t total = 0, done = 0;
-  for (const WindowSource& set : sets) total += set.count;
-  core::Progress progress("calibrate", static_cast<uint64_t>(total), "windows", quiet);
-  for (const WindowSource& set : sets) {
-    for (int64_t first = 0; first < set.count; first += batch) {
-      const int64_t n = std::min(batch, set.count - first);
-      calibration.add(read_windows(set, first, n), n);
-      progress.update(static_cast<uint64_t>(done += n));
-    }
-  }
-  progress.finish();
-  return calibration.pair_norms();
+// All that decides the bits of a conversion and of what is recorded with it, so that a finished one
+// can be recognised.
+json conversion_key(const Config& config, const LoadedModel& source,
+                    const std::vector<WindowSource>& windows) {
+  const MlaConfig& mla = *config.mla;
+  json key = {{"source_hash", source.hash},
+              {"strategy", mla.rope.strategy},
+              {"rope_pairs_per_head", mla.rope.rope_pairs_per_head},
+              {"score", mla.rope.score},
+              {"uniform_start", mla.rope.uniform_start},
+              {"method", mla.latent.method},
+              {"latent_dims_per_kv_head", mla.latent.latent_dims_per_kv_head},
+              {"sequence_length", config.tokens.sequence_length},
+              {"micro_batch_size", config.tokens.micro_batch_size},
+              {"dtype", config.model.dtype},
+              {"validation", json::object()}};
+  for (const WindowSource& set : windows)
+    key["calibration"].push_back({{"data", set.fingerprint}, {"windows", set.count}});
+  for (const auto& [name, set] : open_validation_sets(config, source.model.spec.config.vocab_size))
+    key["validation"][name] = {{"data", set.fingerprint()}, {"windows", set.count()}};
+  return key;
 }
 
 json validate_source(const Config& config, const model::Model& source, Comm& comm) {
@@ -100,15 +84,15 @@ json validate_source(const Config& config, const model::Model& source, Comm& com
 }
 
 // Rank 0: converts and leaves the result at `folder`.
-void convert_to_folder(const Config& config, const LoadedModel& source, const fs::path& folder,
-                       const json& key, const json& source_validation, const Log& log) {
+void convert_to_folder(const Config& config, const LoadedModel& source,
+                       const std::vector<WindowSource>& windows, const fs::path& folder,
+                       const json& source_validation, const Log& log) {
   const model::ModelSpec& spec = source.model.spec;
   const model::ConversionOptions options = conversion_options(*config.mla, spec.config.pairs());
-  const std::vector<WindowSource> windows = calibration_windows(config, spec.config.vocab_size);
   const int64_t batch = config.tokens.micro_batch_size;
   model::PairNorms norms;
   const bool wants_norms = options.rope.strategy == model::RopeStrategy::two_norm;
-  if (wants_norms) norms = calibrate(source.model, windows, batch, log.quiet());
+  if (wants_norms) norms = calibrate(source.model, windows, batch).norms;
   const model::Conversion conversion =
       model::convert(source.model, options, wants_norms ? &norms : nullptr);
   ParityReport report = compare_specs(spec, conversion);
@@ -117,14 +101,16 @@ void convert_to_folder(const Config& config, const LoadedModel& source, const fs
       .after = loss_of(conversion.model, windows, batch, nullptr, "loss after conversion")};
   log.info(to_text(report));
   if (fs::exists(folder)) fs::remove_all(folder);  // an unfinished or other conversion of this run
-  save_model(
-      folder, conversion.model, source.folder,
-      {{"conversion", key}, {"parity", to_json(report)}, {"source_validation", source_validation}});
+  save_model(folder, conversion.model, source.folder,
+             {{"conversion", conversion_key(config, source, windows)},
+              {"parity", to_json(report)},
+              {"source_validation", source_validation}});
 }
 
-bool is_conversion(const fs::path& folder, const json& key) {
-  if (!fs::exists(folder / kManifestName)) return false;
-  return read_manifest(folder).provenance.value("conversion", json()) == key;
+// The key of the finished conversion at `folder`; null when there is none.
+json finished_conversion(const fs::path& folder) {
+  if (!fs::exists(folder / kManifestName)) return nullptr;
+  return read_manifest(folder).provenance.value("conversion", json());
 }
 
 }  // namespace
@@ -153,12 +139,14 @@ json to_json(const std::vector<SetResult>& results) {
   return sets;
 }
 
-PreparedModel prepare_model(const Config& config, const fs::path& run_folder, Comm& comm,
-                            const Log& log) {
+PreparedModel prepare_model(const Config& config, const fs::path& run_folder, bool resuming,
+                            Comm& comm, const Log& log) {
   LoadedModel source;
   comm.run_agreed([&] { source = load_model(config.model.init_from); });
   for (const std::string& note : source.notes) log.warn(note);
   const int64_t before = source.model.spec.cache_elements_per_token();
+  if (config.mla && source.model.spec.is_converted())
+    log.warn("mla is not used: " + config.model.init_from + " is converted already");
   if (!config.mla || source.model.spec.is_converted())
     return {.model = std::move(source.model),
             .companions = source.companions,
@@ -166,17 +154,24 @@ PreparedModel prepare_model(const Config& config, const fs::path& run_folder, Co
             .source_validation = nullptr,
             .parity = nullptr};
   const fs::path folder = run_folder / "converted";
-  const json key = conversion_key(config, source.hash);
+  std::vector<WindowSource> windows;
   bool done = false;
-  comm.run_agreed([&] { done = comm.rank() == 0 && is_conversion(folder, key); });
+  comm.run_agreed([&] {
+    if (comm.rank() != 0) return;
+    windows = calibration_windows(config, source.model.spec.config.vocab_size);
+    const json key = finished_conversion(folder);
+    done = resuming ? !key.is_null() : key == conversion_key(config, source, windows);
+  });
   if (comm.max(done ? 1 : 0) == 0) {
     const json source_validation = validate_source(config, source.model, comm);
     comm.run_agreed([&] {
-      if (comm.rank() == 0) convert_to_folder(config, source, folder, key, source_validation, log);
+      if (comm.rank() == 0)
+        convert_to_folder(config, source, windows, folder, source_validation, log);
     });
   } else {
     log.info("using the finished conversion in " + folder.string());
   }
+  source = {};  // before the converted weights come in: one model at a time
   PreparedModel prepared;
   comm.run_agreed([&] {
     LoadedModel converted = load_model(folder);

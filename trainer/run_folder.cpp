@@ -162,7 +162,10 @@ void RunFolder::write_config(const std::string& input, const std::string& resolv
 }
 
 void RunFolder::write_status(const nlohmann::json& status) const {
-  core::write_file_atomically(path_ / "status.json", status.dump(1) + "\n");
+  // An error message may quote bytes of a file name that are not UTF-8.
+  core::write_file_atomically(
+      path_ / "status.json",
+      status.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 MetricsWriter::MetricsWriter(fs::path path, int64_t resumed_step) : path_(std::move(path)) {

@@ -42,7 +42,7 @@ class RunFolder {
 class MetricsWriter {
  public:
   // Lines of steps after `resumed_step`, and a torn last line, move to metrics.discarded.jsonl: the
-  // run will write them again. 0 for a new run.
+  // run will write them again. -1 for a run that starts at its beginning.
   MetricsWriter(std::filesystem::path path, int64_t resumed_step);
   ~MetricsWriter();
   MetricsWriter(const MetricsWriter&) = delete;

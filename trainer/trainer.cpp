@@ -107,19 +107,27 @@ double Trainer::micro_step(int64_t step, int64_t micro_batch) {
   return loss.data.to_host<double>()[0];
 }
 
-StepReport Trainer::step() {
-  StepReport report{.step = step_ + 1};
+std::vector<std::vector<double>> Trainer::run_own_shards(int64_t step) {
   const int64_t micro_batches = config_.micro_batches(),
                 shards = config_.parallelism.reduction_shards;
-  std::vector<std::vector<double>> losses;  // of own shards
+  std::vector<std::vector<double>> losses;
   for (int64_t shard = tree_.range().begin; shard < tree_.range().end; ++shard) {
     model_.params().select_gradient(reduction_.begin_shard(shard));
     double loss = 0;
     for (int64_t m = shard * micro_batches / shards; m < (shard + 1) * micro_batches / shards; ++m)
-      loss += micro_step(report.step, m);
+      loss += micro_step(step, m);
     losses.push_back({loss});
     reduction_.end_shard(shard);
   }
+  return losses;
+}
+
+StepReport Trainer::step() {
+  StepReport report{.step = step_ + 1};
+  std::vector<std::vector<double>> losses;
+  // A shard that one rank alone cannot read, or memory that it alone lacks, ends the run
+  // everywhere.
+  comm_.run_agreed([&] { losses = run_own_shards(report.step); });
   const int64_t tokens = config_.tokens.global_batch_size * config_.tokens.sequence_length;
   report.loss = tree_sum(tree_, std::move(losses))[0] / static_cast<double>(tokens);
   const ag::Tensor& gradient = reduction_.finish();

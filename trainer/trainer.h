@@ -63,6 +63,8 @@ class Trainer {
   void refresh_after_load() { model_.params().refresh_working(); }
 
  private:
+  // Gradients of own shards into the reduction; the loss sum of each.
+  std::vector<std::vector<double>> run_own_shards(int64_t step);
   double micro_step(int64_t step, int64_t micro_batch);
   void check_finite(const StepReport& report, const ag::Tensor& gradient) const;
   void register_state();

@@ -17,15 +17,38 @@ namespace {
 using core::ExitCode;
 using nlohmann::json;
 
-// The validation line of step 0 that an earlier process of this run wrote; null when there is none.
-json read_first_validation(const fs::path& metrics) {
+// The sets of the validation line of `step`; null when there is none.
+json read_validation(const fs::path& metrics, int64_t step) {
   std::ifstream lines(metrics);
   for (std::string line; std::getline(lines, line);) {
     const json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (entry.is_object() && entry.value("type", "") == "val" && entry.value("step", -1) == 0)
-      return entry.value("sets", json());
+    if (entry.is_object() && entry.contains("sets") && entry.value("type", json()) == "val" &&
+        entry.value("step", json()) == step)
+      return entry["sets"];
   }
-  return {};
+  return nullptr;
+}
+
+// Every rank updates its own copy of the parameters: they stay equal only if all round alike.
+void require_one_isa(Comm& comm) {
+  const std::string isa(ag::name_of(ag::active_isa()));
+  const std::string first = comm.broadcast(isa);
+  comm.run_agreed([&] {
+    if (isa != first)
+      core::fail(ExitCode::kBadConfig,
+                 {.field = "instruction set",
+                  .expected = first + ", that of rank 0",
+                  .found = isa,
+                  .hint = "set MHA2MLA_ISA to the lowest of them on all ranks"});
+  });
+}
+
+// result.json of a run that ended at `step`; null when there is none.
+json read_result(const fs::path& path, int64_t step) {
+  if (!fs::exists(path)) return nullptr;
+  json result = json::parse(core::read_text(path), nullptr, /*allow_exceptions=*/false);
+  const bool of_step = result.is_object() && result.value("steps", json()) == step;
+  return of_step ? result : json();
 }
 
 }  // namespace
@@ -36,8 +59,10 @@ TrainingRun::TrainingRun(Config config, const TrainOptions& options, Session& se
   const std::optional<int> requested =
       threads > 0 ? std::optional(static_cast<int>(threads)) : std::nullopt;
   const ThreadPlan plan = plan_threads(read_affinity(), session.comm.local_size(), requested);
-  threads = plan.threads;
-  ag::set_threads(plan.threads);
+  require_one_isa(session.comm);
+  // Nodes may grant different numbers of cores, but the bits of a run know one number of threads.
+  threads = -session.comm.max(-plan.threads);
+  ag::set_threads(static_cast<int>(threads));
   open_folder();
   log_ = std::make_unique<Log>(folder_ ? folder_->log() : fs::path(), session.json, !root());
   if (!plan.warning.empty()) log_->warn(plan.warning);
@@ -50,8 +75,6 @@ void TrainingRun::open_folder() {
   session_.comm.run_agreed([&] {
     if (!root()) return;
     folder_ = std::make_unique<RunFolder>(g.output_dir, g.project, g.run);
-    folder_->write_config(core::read_text(options_.config, uint64_t{1} << 20),
-                          dump_resolved(config_));
     folder_->write_status({{"state", "starting"}});
   });
 }
@@ -89,7 +112,7 @@ fs::path TrainingRun::choose_checkpoint() {
   return session_.comm.broadcast(chosen);
 }
 
-void TrainingRun::check_resumable(const Manifest& manifest) const {
+void TrainingRun::check_resumable(const Manifest& manifest) {
   const Config saved = parse_config(manifest.config, "config.resolved.yaml");
   const std::vector<std::string> changes = incompatible_changes(saved, config_);
   if (!changes.empty()) {
@@ -103,6 +126,11 @@ void TrainingRun::check_resumable(const Manifest& manifest) const {
   }
   for (const std::string& change : reported_changes(saved, config_))
     log_->warn("changed since the checkpoint: " + change);
+  const json isa = manifest.provenance.value("isa", json());
+  if (isa.is_string() && isa != std::string(ag::name_of(ag::active_isa())))
+    log_->warn(fmt::format("changed since the checkpoint: instruction set: {} -> {}",
+                           isa.get<std::string>(), ag::name_of(ag::active_isa())));
+  same_validation_ = saved.validation == config_.validation;
 }
 
 void TrainingRun::banner(const PreparedModel& prepared) const {
@@ -129,8 +157,32 @@ void TrainingRun::banner(const PreparedModel& prepared) const {
 }
 
 json TrainingRun::execute() {
+  try {
+    return run();
+  } catch (...) {
+    record_failure(to_error(std::current_exception()));
+    throw;
+  }
+}
+
+void TrainingRun::record_failure(const core::Error& error) const {
+  if (!root()) return;
+  json status = {{"state", "failed"},
+                 {"exit_code", static_cast<int>(error.code())},
+                 {"message", error.what()}};
+  if (trainer_) status["step"] = trainer_->step_number();
+  try {
+    folder_->write_status(status);
+  } catch (const std::exception&) {
+    // The disk may be what failed; the error that matters is on its way to stderr.
+  }
+}
+
+json TrainingRun::run() {
   const fs::path checkpoint = choose_checkpoint();
-  prepared_ = prepare_model(config_, path_, session_.comm, *log_);
+  read_earlier_result(checkpoint);
+  if (!earlier_result_.is_null() && same_validation_) return finish_again();
+  prepared_ = prepare_model(config_, path_, !checkpoint.empty(), session_.comm, *log_);
   const int64_t vocab = prepared_.model.spec.config.vocab_size;
   session_.comm.run_agreed([&] {
     data_ = std::make_unique<data::NanosetStages>(open_training_data(config_, vocab));
@@ -139,23 +191,52 @@ json TrainingRun::execute() {
   banner(prepared_);
   trainer_ = std::make_unique<Trainer>(config_, session_.comm, prepared_.model, *data_);
   prepared_.model.weights.clear();  // the trainer has its own masters now
-  if (!checkpoint.empty()) {
-    session_.comm.run_agreed([&] { load_checkpoint(checkpoint, trainer_->registry()); });
-    trainer_->refresh_after_load();
-    saved_step_ = trainer_->step_number();
-    log_->info(fmt::format("resumed from {}", checkpoint.string()));
-  }
+  load(checkpoint);
   step_log_ =
       std::make_unique<StepLog>(config_.tokens.train_steps,
                                 config_.tokens.global_batch_size * config_.tokens.sequence_length);
-  session_.comm.run_agreed([&] {
-    if (!root()) return;
-    first_validation_ = read_first_validation(folder_->metrics());
-    metrics_ = std::make_unique<MetricsWriter>(folder_->metrics(), trainer_->step_number());
-    folder_->write_status({{"state", "training"}, {"step", trainer_->step_number()}});
-  });
+  continue_metrics(checkpoint);
   loop();
   return finish();
+}
+
+// Only a run that may go on from here leaves its configuration in the folder.
+void TrainingRun::read_earlier_result(const fs::path& checkpoint) {
+  json earlier;
+  session_.comm.run_agreed([&] {
+    if (!root()) return;
+    folder_->write_config(core::read_text(options_.config, uint64_t{1} << 20),
+                          dump_resolved(config_));
+    if (checkpoint.empty()) return;
+    const int64_t step = read_manifest(checkpoint).step;
+    if (step >= config_.tokens.train_steps) earlier = read_result(path_ / "result.json", step);
+  });
+  earlier_result_ = json::parse(session_.comm.broadcast(earlier.dump()));
+  same_validation_ = session_.comm.max(same_validation_ ? 0 : 1) == 0;
+}
+
+void TrainingRun::load(const fs::path& checkpoint) {
+  if (checkpoint.empty()) return;
+  session_.comm.run_agreed([&] { load_checkpoint(checkpoint, trainer_->registry()); });
+  trainer_->refresh_after_load();
+  saved_step_ = trainer_->step_number();
+  log_->info(fmt::format("resumed from {}", checkpoint.string()));
+}
+
+// Lines and checkpoints of later steps step aside, and a validation of this very step stands.
+void TrainingRun::continue_metrics(const fs::path& checkpoint) {
+  const int64_t step = trainer_->step_number();
+  json validation;
+  session_.comm.run_agreed([&] {
+    if (!root()) return;
+    for (const std::string& line : set_aside_newer(folder_->checkpoints(), step)) log_->warn(line);
+    metrics_ = std::make_unique<MetricsWriter>(folder_->metrics(), checkpoint.empty() ? -1 : step);
+    first_validation_ = read_validation(folder_->metrics(), 0);
+    if (same_validation_) validation = read_validation(folder_->metrics(), step);
+    folder_->write_status({{"state", "training"}, {"step", step}});
+  });
+  last_validation_ = json::parse(session_.comm.broadcast(validation.dump()));
+  if (!last_validation_.is_null()) validated_step_ = step;
 }
 
 void TrainingRun::loop() {
@@ -239,12 +320,29 @@ json TrainingRun::finish() {
   session_.comm.run_agreed([&] {
     if (!root()) return;
     core::write_file_atomically(path_ / "result.json", outcome.dump(2) + "\n");
-    folder_->write_status({{"state", "done"}, {"step", trainer_->step_number()}, {"exit_code", 0}});
   });
-  log_->info(fmt::format("done: {} steps, {} tokens/s; model {}", trainer_->step_number(),
-                         core::format_count(step_log_->tokens_per_second()), path_.string()));
-  log_->info("next: mha2mla generate " + path_.string() + " --prompt \"The\"");
+  say_done(outcome);
   return outcome;
+}
+
+json TrainingRun::finish_again() {
+  log_->info("finished already; raise tokens.train_steps to train on");
+  say_done(earlier_result_);
+  return earlier_result_;
+}
+
+void TrainingRun::say_done(const json& outcome) {
+  session_.comm.run_agreed([&] {
+    if (!root()) return;
+    folder_->write_status({{"state", "done"}, {"step", outcome.at("steps")}, {"exit_code", 0}});
+  });
+  const json speed = outcome.value("tokens_per_second", json());
+  log_->info(fmt::format("done: {} steps{}; model {}", outcome.at("steps").dump(),
+                         speed.is_number()
+                             ? ", " + core::format_count(speed.get<double>()) + " tokens/s"
+                             : std::string(),
+                         path_.string()));
+  log_->info("next: mha2mla generate " + path_.string() + " --prompt \"The\"");
 }
 
 json TrainingRun::result() const {
@@ -265,9 +363,14 @@ json TrainingRun::result() const {
                    {{"before", 2 * prepared_.source_cache_elements},
                     {"after", 2 * spec.cache_elements_per_token()}}},
                   {"parity", prepared_.parity}};
-  // A process that found the run finished has measured nothing.
   const double speed = step_log_->tokens_per_second();
-  if (speed > 0) outcome["tokens_per_second"] = speed;
+  if (speed > 0) {
+    outcome["tokens_per_second"] = speed;
+  } else {
+    // A process that found the run finished has measured nothing.
+    for (const char* key : {"tokens_per_second", "seconds", "ranks", "threads_per_rank"})
+      if (earlier_result_.contains(key)) outcome[key] = earlier_result_[key];
+  }
   return outcome;
 }
 

@@ -26,14 +26,21 @@ class TrainingRun {
   //   run, steps, tokens, tokens_per_second, seconds, parameters, validation.{source, converted |
   //   start, recovered}.SET.{nll, ppl, tokens}, protocol, cache_bytes_per_token.{before, after},
   //   parity.
+  // A finished run is not run again: its result.json comes back as it was, unless other validation
+  // is asked for. A failure is left in status.json: state, exit_code, message.
   nlohmann::json execute();
 
  private:
+  nlohmann::json run();
   // Rank 0 owns the folder; the others know its path.
   void open_folder();
   // The checkpoint to start from, agreed by all ranks; empty: from the source.
   fs::path choose_checkpoint();
-  void check_resumable(const Manifest& manifest) const;
+  void check_resumable(const Manifest& manifest);
+  // What an earlier process left: result.json of a finished run, the log up to `checkpoint`.
+  void read_earlier_result(const fs::path& checkpoint);
+  void load(const fs::path& checkpoint);
+  void continue_metrics(const fs::path& checkpoint);
   void banner(const PreparedModel& prepared) const;
 
   void loop();
@@ -41,7 +48,10 @@ class TrainingRun {
   void validate();
   void save();
   nlohmann::json finish();
+  nlohmann::json finish_again();
+  void say_done(const nlohmann::json& outcome);
   nlohmann::json result() const;
+  void record_failure(const core::Error& error) const;
 
   bool root() const { return session_.comm.rank() == 0; }
 
@@ -60,6 +70,8 @@ class TrainingRun {
   std::string parent_;  // manifest hash of the checkpoint before
   int64_t saved_step_ = -1, validated_step_ = -1;
   nlohmann::json last_validation_, first_validation_;
+  bool same_validation_ = true;    // as when the checkpoint was written; rank 0 only
+  nlohmann::json earlier_result_;  // of a process that finished this run; null when there is none
 };
 
 }  // namespace trainer

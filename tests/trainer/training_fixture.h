@@ -29,7 +29,7 @@ inline void write_shard(const std::filesystem::path& prefix, int64_t tokens, int
   std::mt19937 random(7);
   std::vector<uint32_t> ids;
   for (int64_t i = 0; i < tokens; ++i) {
-    const uint32_t skewed = random() % static_cast<uint32_t>(vocab);
+    const auto skewed = static_cast<uint32_t>(random()) % static_cast<uint32_t>(vocab);
     ids.push_back(i % 3 == 0 || ids.empty() ? skewed
                                             : (ids.back() * 5 + 1) % static_cast<uint32_t>(vocab));
   }

@@ -7,10 +7,10 @@
 #include <optional>
 
 #include "core/error.h"
+#include "trainer/calibration.h"
 #include "trainer/comm.h"
 #include "trainer/id_source.h"
 #include "trainer/parity.h"
-#include "trainer/verbs/calibrate.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {
@@ -80,20 +80,9 @@ nlohmann::json run_convert(const ConvertOptions& options, Session& session) {
   const model::ModelSpec& spec = source.model.spec;
   const model::ConversionOptions conversion_choice = conversion_options(options, spec.config);
   // Before the pass over the data: a size that does not fit is known without its scores.
-  if (!options.stats.empty() || is_given(options.source)) {
-    const model::PairNorms zeros{
-        .heads = spec.config.num_attention_heads,
-        .kv_heads = spec.config.num_key_value_heads,
-        .pairs = spec.config.pairs(),
-        .query = std::vector<double>(static_cast<size_t>(
-            spec.config.num_hidden_layers * spec.config.num_attention_heads * spec.config.pairs())),
-        .key = std::vector<double>(
-            static_cast<size_t>(spec.config.num_hidden_layers * spec.config.num_key_value_heads *
-                                spec.config.pairs()))};
-    model::converted_spec(spec, conversion_choice, &zeros);
-  } else {
-    model::converted_spec(spec, conversion_choice, nullptr);
-  }
+  const model::PairNorms any_norms = equal_pair_norms(spec.config);
+  const bool has_norms = !options.stats.empty() || is_given(options.source);
+  model::converted_spec(spec, conversion_choice, has_norms ? &any_norms : nullptr);
   std::vector<WindowSource> sets;
   if (is_given(options.source)) sets = open_windows(options.source, spec.config);
   const std::optional<model::PairNorms> norms =

@@ -1,4 +1,4 @@
-// The calibration pass that `calibrate` and `convert` share.
+// The calibration pass of `calibrate`, `convert` and `train`.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,11 @@ struct CalibrationRun {
   int64_t tokens = 0;
 };
 
-// In float32, `batch` windows at once. Throws kBadConfig for a converted model.
+// In float32, `batch` (at least 1) windows at once. Throws kBadConfig for a converted model.
 CalibrationRun calibrate(const model::Model& model, const std::vector<WindowSource>& sets,
                          int64_t batch);
+
+// Norms of the right sizes and equal values, for checks that come before any data is read.
+model::PairNorms equal_pair_norms(const model::LlamaConfig& config);
 
 }  // namespace trainer
