@@ -9,7 +9,7 @@ file(GLOB kernel_sources CONFIGURE_DEPENDS
   ${CMAKE_SOURCE_DIR}/autograd/kernels/*.cpp ${CMAKE_SOURCE_DIR}/autograd/kernels/cpu/*.cpp)
 add_library(kernels STATIC ${kernel_sources})
 target_include_directories(kernels PUBLIC ${CMAKE_SOURCE_DIR})
-target_link_libraries(kernels PUBLIC tensor PRIVATE openblas DNNL::dnnl OpenMP::OpenMP_CXX
+target_link_libraries(kernels PUBLIC tensor PRIVATE openblas onednn OpenMP::OpenMP_CXX
                                                     $<BUILD_INTERFACE:mha2mla_warnings>)
 
 foreach(isa baseline avx2 avx512)
