@@ -6,7 +6,6 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -35,17 +34,14 @@ inline bool has_mla_golden(const std::string& fixture, const std::string& tensor
 }
 
 inline std::vector<MlaVariant> mla_variants(const std::string& fixture) {
-  static const std::regex kName(R"((.+?)(-sum)?\.r(\d+)\.(joint|split)\.c(\d+))");
   std::vector<MlaVariant> variants;
   const nlohmann::json file = core::read_json(fixture_path(fixture) / "mla_golden.json");
   for (const auto& [name, entry] : file.at("variants").items()) {
-    std::smatch part;
-    if (!std::regex_match(name, part, kName)) throw std::runtime_error("variant name " + name);
     MlaVariant v{.name = name, .options = {}};
-    v.options.rope = {model::rope_strategy_from(part[1]), std::stoll(part[3]), 0};
-    v.options.score = part[2].matched ? model::RopeScore::sum : model::RopeScore::product;
-    v.options.method = model::latent_method_from(part[4]);
-    v.options.latent_dims_per_kv_head = std::stoll(part[5]);
+    v.options.rope = {model::rope_strategy_from(entry.at("strategy")), entry.at("keep_pairs"), 0};
+    v.options.score = model::rope_score_from(entry.at("score"));
+    v.options.method = model::latent_method_from(entry.at("method"));
+    v.options.latent_dims_per_kv_head = entry.at("rank_per_head");
     v.loss = entry.at("loss");
     v.cache_elements = entry.at("cache_values_per_token_per_layer");
     variants.push_back(v);

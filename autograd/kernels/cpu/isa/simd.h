@@ -38,6 +38,8 @@ struct Vector {
   typedef typename LaneInteger<C>::type integer
       __attribute__((vector_size(kVectorBytes), may_alias));
 };
+// The bits of a Vec<float>, with arithmetic that may wrap.
+typedef uint32_t FloatBits __attribute__((vector_size(kVectorBytes), may_alias));
 template <class C>
 using Vec = typename Vector<C>::type;  // C in {float, double}
 template <class C>
@@ -92,7 +94,7 @@ AG_INLINE Vec<float> exp(Vec<float> x) {
   p = p * f + 0.166665763F;
   p = p * f + 0.5F;
   p = p * (f * f) + f + 1.0F;
-  const IntVec<float> power = (reinterpret_cast<IntVec<float>>(shifted) << 23) + 0x3F800000;
+  const FloatBits power = (reinterpret_cast<FloatBits>(shifted) << 23) + 0x3F800000U;
   return underflow ? Vec<float>{} : p * reinterpret_cast<Vec<float>>(power);
 }
 
