@@ -30,7 +30,7 @@ def last_losses(args, level, dtype, folder):
     program(args, level, "train", "configs/tiny.yaml", f"model.init_from={args.model}", f"model.dtype={dtype}",
             f"general.run={run}", f"general.output_dir={folder}", f"tokens.train_steps={args.steps}",
             "tokens.global_batch_size=4", "tokens.val_check_interval=0", "logging.iteration_step_info_interval=1",
-            "checkpoints.checkpoint_interval=100000", "parallelism.threads_per_rank=2", "validation.windows_per_set=4")
+            "checkpoints.checkpoint_interval=100000", "parallelism.threads_per_rank=2", "parallelism.reduction_shards=1", "validation.windows_per_set=4")
     lines = map(json.loads, (folder / "tiny" / run / "metrics.jsonl").read_text().splitlines())
     losses = [line["loss"] for line in lines if line["type"] == "train"]
     return sum(losses[-20:]) / 20
