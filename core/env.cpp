@@ -14,7 +14,10 @@ std::string get(const char* name) {
 
 const Env& env() {
   static const Env instance{.isa = get("MHA2MLA_ISA"),
-                            .check_finite = get("MHA2MLA_CHECK_FINITE") == "1"};
+                            .check_finite = get("MHA2MLA_CHECK_FINITE") == "1",
+                            .failpoint = get("MHA2MLA_FAILPOINT"),
+                            .failpoint_rank = get("MHA2MLA_FAILPOINT_RANK"),
+                            .launcher_rank = get("OMPI_COMM_WORLD_RANK")};
   return instance;
 }
 

@@ -13,9 +13,11 @@
 
 #include "autograd/kernels/kernels.h"
 #include "core/error.h"
+#include "core/failpoint.h"
 #include "core/text.h"
 #include "trainer/affinity.h"
 #include "trainer/comm.h"
+#include "trainer/stop_requests.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {
@@ -212,9 +214,13 @@ void run(const Request& request, Comm& comm) {
 
 int run_with_ranks(int& argc, char**& argv, const std::vector<std::string>& words) {
   Comm comm(argc, argv);
+  install_signal_handlers();  // once more: MPI has its own
   try {
     Request request;
-    comm.run_agreed([&] { request = parse(words); });
+    comm.run_agreed([&] {
+      core::arm_failpoints_from_environment();
+      request = parse(words);
+    });
     run(request, comm);
     return static_cast<int>(ExitCode::kOk);
   } catch (...) {
@@ -235,6 +241,7 @@ int run_program(int argc, char** argv) {
   const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   try {
     if (!launched_with_others()) {
+      core::arm_failpoints_from_environment();
       const Request request = parse(words);
       if (request.action == nullptr) {
         print(request.text);

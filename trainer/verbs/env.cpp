@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "autograd/kernels/kernels.h"
+#include "core/failpoint.h"
 #include "trainer/affinity.h"
 #include "trainer/comm.h"
 #include "trainer/h5.h"
@@ -85,6 +86,7 @@ nlohmann::json run_env(Session& session) {
   report["threads"] = plan.threads;
   report["available_memory_bytes"] = available_memory_bytes();
   report["environment"] = relevant_environment();
+  report["failpoints"] = core::kFailpointNames;
   if (!plan.warning.empty()) report["warning"] = plan.warning;
   if (!session.json) session.say(format_report(report));
   return report;
