@@ -3,13 +3,14 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
 #include "core/error.h"
+#include "core/io.h"
 
 namespace core {
 namespace {
@@ -18,20 +19,20 @@ namespace {
 struct Descriptor {
   int fd;
   ~Descriptor() {
-    if (fd >= 0) ::close(fd);
+    if (fd >= 0) io::close(fd);
   }
 };
 
 Descriptor open_or_fail(const fs::path& path, int flags) {
   // O_NONBLOCK: opening a FIFO must lead to the refusal below, not wait for a writer.
-  const int fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK);
+  const int fd = io::open(path, flags | O_NONBLOCK);
   if (fd < 0) fail_errno("open", path, errno);
   return {fd};
 }
 
 uint64_t regular_file_size(int fd, const fs::path& path) {
   struct stat info {};
-  if (::fstat(fd, &info) != 0) fail_errno("stat", path, errno);
+  if (io::stat(fd, &info) != 0) fail_errno("stat", path, errno);
   if (!S_ISREG(info.st_mode))
     fail(ExitCode::kMissingInput,
          {.path = path, .field = "file", .expected = "a regular file", .found = "something else"});
@@ -44,8 +45,8 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
   const Descriptor d = open_or_fail(path, O_RDONLY);
   size_ = regular_file_size(d.fd, path);
   if (size_ == 0) return;  // an empty map is not allowed by mmap; an empty span is fine
-  void* p = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, d.fd, 0);
-  if (p == MAP_FAILED) fail_errno("mmap", path, errno);
+  void* p = io::map(d.fd, size_);
+  if (p == nullptr) fail_errno("mmap", path, errno);
   data_ = static_cast<const std::byte*>(p);
 }
 
@@ -72,7 +73,7 @@ std::string read_text(const fs::path& path, uint64_t max_bytes) {
                               .found = std::to_string(size)});
   std::string text(size, '\0');
   for (size_t done = 0; done < size;) {
-    const ssize_t n = ::read(d.fd, text.data() + done, size - done);
+    const ssize_t n = io::read(d.fd, text.data() + done, size - done);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_errno("read", path, errno);
     if (n == 0)
@@ -85,20 +86,20 @@ std::string read_text(const fs::path& path, uint64_t max_bytes) {
 
 AtomicFile::AtomicFile(fs::path path)
     : path_(std::move(path)), temporary_(path_.string() + ".tmp." + std::to_string(::getpid())) {
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  fd_ = io::open(temporary_, O_WRONLY | O_CREAT | O_TRUNC);
   if (fd_ < 0) fail_errno("create", path_, errno);
 }
 
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
-  ::close(fd_);
-  ::unlink(temporary_.c_str());
+  io::close(fd_);
+  io::unlink(temporary_);
 }
 
 void AtomicFile::write(const void* data, size_t size) {
   const char* p = static_cast<const char*>(data);
   while (size > 0) {
-    const ssize_t n = ::write(fd_, p, size);
+    const ssize_t n = io::write(fd_, p, size);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_errno("write", path_, errno);
     p += n;
@@ -108,19 +109,19 @@ void AtomicFile::write(const void* data, size_t size) {
 
 void AtomicFile::commit() {
   // After a failed fsync the page cache is not to be trusted: give the file up, never retry.
-  if (::fsync(fd_) != 0) fail_errno("fsync", path_, errno);
+  if (io::sync(fd_) != 0) fail_errno("fsync", path_, errno);
   const int fd = std::exchange(fd_, -1);
-  if (::close(fd) != 0) {
+  if (io::close(fd) != 0) {
     const int error = errno;
-    ::unlink(temporary_.c_str());
+    io::unlink(temporary_);
     fail_errno("close", path_, error);
   }
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+  if (io::rename(temporary_, path_) != 0) {
     const int error = errno;
-    ::unlink(temporary_.c_str());
+    io::unlink(temporary_);
     fail_errno("rename", path_, error);
   }
-  sync_directory(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
+  sync_directory(folder_of(path_));
 }
 
 void write_file_atomically(const fs::path& path, std::string_view bytes) {
@@ -136,26 +137,69 @@ void copy_file_atomically(const fs::path& from, const fs::path& to) {
   file.commit();
 }
 
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
 void sync_directory(const fs::path& directory) {
   const Descriptor d = open_or_fail(directory, O_RDONLY | O_DIRECTORY);
-  if (::fsync(d.fd) != 0) fail_errno("fsync", directory, errno);
+  // EINVAL, ENOTSUP: a file system that keeps its folders in order by itself.
+  if (io::sync(d.fd) != 0 && errno != EINVAL && errno != ENOTSUP)
+    fail_errno("fsync", directory, errno);
 }
 
 void sync_file(const fs::path& path) {
   const Descriptor d = open_or_fail(path, O_RDONLY);
-  if (::fsync(d.fd) != 0) fail_errno("fsync", path, errno);
+  if (io::sync(d.fd) != 0) fail_errno("fsync", path, errno);
+}
+
+void rename_durably(const fs::path& from, const fs::path& to) {
+  if (io::rename(from, to) != 0) fail_errno("rename", from, errno);
+  // The new name first: until both are durable the old one must be.
+  sync_directory(folder_of(to));
+  if (folder_of(from) != folder_of(to)) sync_directory(folder_of(from));
 }
 
 void create_directories(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) fail_errno("create folder", path, error.value());
+  std::error_code ignored;
+  if (path.empty() || fs::is_directory(path, ignored)) return;
+  core::create_directories(path.parent_path());
+  if (io::mkdir(path) != 0) {
+    const int error = errno;
+    if (error == EEXIST && fs::is_directory(path, ignored)) return;
+    fail_errno("create folder", path, error == EEXIST ? ENOTDIR : error);
+  }
+  sync_directory(folder_of(path));
+}
+
+std::vector<fs::path> list_directory(const fs::path& folder) {
+  std::vector<std::string> names;
+  if (io::list(folder, names) != 0) fail_errno("list folder", folder, errno);
+  std::sort(names.begin(), names.end());
+  std::vector<fs::path> paths;
+  for (const std::string& name : names) paths.push_back(folder / name);
+  return paths;
+}
+
+bool remove_tree(const fs::path& path) noexcept try {
+  if (io::unlink(path) == 0 || errno == ENOENT) return true;
+  std::vector<std::string> names;
+  const bool listed = io::list(path, names) == 0;
+  bool all = listed;
+  for (const std::string& name : names) all = remove_tree(path / name) && all;
+  return io::rmdir(path) == 0 && all;
+} catch (const std::exception&) {
+  return false;  // out of memory
+}
+
+bool truncate_to_nothing(const fs::path& path) noexcept {
+  const Descriptor d{io::open(path, O_WRONLY | O_NONBLOCK)};
+  return d.fd >= 0 && io::truncate(d.fd, 0) == 0;
 }
 
 uint64_t free_disk_bytes(const fs::path& existing_directory) {
   struct statvfs info {};
-  if (::statvfs(existing_directory.c_str(), &info) != 0)
-    fail_errno("statvfs", existing_directory, errno);
+  if (io::space(existing_directory, &info) != 0) fail_errno("statvfs", existing_directory, errno);
   return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
 }
 

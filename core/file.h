@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace core {
 
@@ -60,8 +61,23 @@ void copy_file_atomically(const fs::path& from, const fs::path& to);
 void sync_directory(const fs::path& directory);
 void sync_file(const fs::path& path);
 
-// mkdir -p with a one-line error.
+// rename(2); durable when it returns, in both folders.
+void rename_durably(const fs::path& from, const fs::path& to);
+
+// mkdir -p; what it made is durable.
 void create_directories(const fs::path& path);
+
+// The paths in `folder`, in ascending order.
+std::vector<fs::path> list_directory(const fs::path& folder);
+
+// rm -r of what may be there; goes on after a failure, and is false if something stays.
+bool remove_tree(const fs::path& path) noexcept;
+
+// Frees the space of a file even if somebody holds it open; false if it cannot.
+bool truncate_to_nothing(const fs::path& path) noexcept;
+
+// The folder that holds `path`, "." for a bare name.
+fs::path folder_of(const fs::path& path);
 
 uint64_t free_disk_bytes(const fs::path& existing_directory);
 
