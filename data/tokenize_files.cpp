@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/stop.h"
 
 namespace data {
 namespace {
@@ -30,6 +31,7 @@ std::vector<Encoded> encode_batch(const std::vector<std::string>& texts, const E
   const auto work = [&] {
     for (size_t i; (i = next.fetch_add(1)) < texts.size();) {
       try {
+        core::throw_if_stopping();
         results[i].ids = encoder(texts[i]);
       } catch (...) {
         results[i].error = std::current_exception();

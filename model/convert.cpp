@@ -6,6 +6,7 @@
 
 #include "autograd/kernels/kernels.h"
 #include "core/error.h"
+#include "core/stop.h"
 #include "model/rope.h"
 #include "model/svd.h"
 
@@ -227,6 +228,7 @@ Conversion convert_to(const Model& source, const ModelSpec& target) {
     if (it != source.weights.end()) out.emplace(p.path, it->second);
   }
   for (size_t l = 0; l < target.attention.size(); ++l) {
+    core::throw_if_stopping();
     if (target.attention[l].method == LatentMethod::none)
       result.layers.push_back({});
     else

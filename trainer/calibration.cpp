@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "core/stop.h"
 #include "trainer/id_source.h"
 
 namespace trainer {
@@ -19,6 +20,7 @@ CalibrationRun calibrate(const model::Model& model, const std::vector<WindowSour
   uint64_t done = 0;
   for (const WindowSource& set : sets) {
     for (int64_t w = 0; w < set.count; w += batch) {
+      core::throw_if_stopping();
       const int64_t n = std::min(batch, set.count - w);
       calibration.add(read_windows(set, w, n), n);
       progress.update(done += static_cast<uint64_t>(n));

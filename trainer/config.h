@@ -25,6 +25,7 @@ struct Config {
   OptimizerConfig optimizer;
   ParallelismConfig parallelism;
   CheckpointsConfig checkpoints;
+  WatchdogConfig watchdog;
   LoggingConfig logging;
 
   template <class Self, class Visit>
@@ -39,6 +40,8 @@ struct Config {
     f(s.optimizer, Key{.name = "optimizer", .help = "AdamW and its schedule"});
     f(s.parallelism, Key{.name = "parallelism", .help = "ranks are those of mpirun"});
     f(s.checkpoints, Key{.name = "checkpoints", .help = "in steps"});
+    f(s.watchdog,
+      Key{.name = "watchdog", .help = "seconds after which a rank without progress ends the run"});
     f(s.logging, Key{.name = "logging", .help = "in steps"});
   }
   bool operator==(const Config&) const = default;

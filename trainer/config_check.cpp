@@ -38,6 +38,9 @@ void check_names(const Config& c, ProblemSink& problems) {
   };
   check("general.project", c.general.project);
   check("general.run", c.general.run);
+  if (!c.general.max_time.empty() && !parse_duration(c.general.max_time))
+    problems.add("general.max_time", "a time above 0 with its unit, such as 45s, 90m, 11.5h or 2d",
+                 quote(c.general.max_time), "s, m, h and d are seconds, minutes, hours and days");
   if (c.model.init_from.empty()) {
     problems.add("model.init_from", "the path of a model", "nothing", "it has no default");
   } else if (is_inside(c.general.output_dir, c.model.init_from)) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 namespace trainer {
 namespace {
@@ -50,6 +51,18 @@ std::optional<double> parse_decimal(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return std::isfinite(value) ? std::optional(value) : std::nullopt;
+}
+
+std::optional<double> parse_duration(std::string_view text) {
+  static constexpr std::array<std::pair<char, double>, 4> kUnits = {
+      {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}}};
+  constexpr double kMost = 10 * 365.25 * 86400;
+  if (text.empty()) return std::nullopt;
+  const auto value = parse_decimal(text.substr(0, text.size() - 1));
+  for (const auto& [unit, seconds] : kUnits)
+    if (text.back() == unit && value && *value > 0 && *value * seconds <= kMost)
+      return *value * seconds;
+  return std::nullopt;
 }
 
 bool looks_typed(std::string_view text) {

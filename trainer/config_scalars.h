@@ -17,6 +17,10 @@ std::optional<int64_t> parse_integer(std::string_view text);
 // A decimal number with optional fraction and exponent; finite.
 std::optional<double> parse_decimal(std::string_view text);
 
+// A time with its unit, which is not optional: "45s", "90m", "11.5h", "2d". In seconds, at most ten
+// years; 0 is no time.
+std::optional<double> parse_duration(std::string_view text);
+
 // An unquoted word that YAML readers take for a boolean, a number or null: "yes", "12", ".inf".
 bool looks_typed(std::string_view text);
 

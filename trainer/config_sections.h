@@ -23,6 +23,7 @@ struct GeneralConfig {
   std::string run = "default";
   int64_t seed = 42;
   std::string output_dir = "runs";
+  std::string max_time;
 
   template <class Self, class Visit>
   static void fields(Self& s, Visit&& f) {
@@ -39,6 +40,10 @@ struct GeneralConfig {
       Key{.name = "output_dir",
           .help = "where runs go; relative to the directory the program is started in",
           .path = PathBase::kWorkingDirectory,
+          .effect = Effect::kFree});
+    f(s.max_time,
+      Key{.name = "max_time",
+          .help = "then save and stop with 75: number and unit, 45s | 90m | 11.5h | 2d; \"\": none",
           .effect = Effect::kFree});
   }
   bool operator==(const GeneralConfig&) const = default;
@@ -329,3 +334,22 @@ struct LoggingConfig {
 };
 
 }  // namespace trainer
+struct WatchdogConfig {
+  int64_t setup_seconds = 3600;
+  int64_t step_seconds = 600;
+  int64_t validation_seconds = 3600;
+  int64_t checkpoint_seconds = 1800;
+
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit&& f) {
+    const auto limit = [&f](auto& seconds, const char* name, const char* help) {
+      f(seconds, Key{.name = name, .help = help, .min = 0, .max = 1e9, .effect = Effect::kFree});
+    };
+    limit(s.setup_seconds, "setup_seconds", "up to the first step, conversion included; 0: off");
+    limit(s.step_seconds, "step_seconds", "one step; 0: off");
+    limit(s.validation_seconds, "validation_seconds", "one validation; 0: off");
+    limit(s.checkpoint_seconds, "checkpoint_seconds", "one checkpoint; 0: off");
+  }
+  bool operator==(const WatchdogConfig&) const = default;
+};
+

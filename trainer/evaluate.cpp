@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/stop.h"
 #include "trainer/comm.h"
 
 namespace trainer {
@@ -71,6 +72,7 @@ SetResult evaluate(model::Llama& model, const WindowSource& windows, int64_t bat
   std::vector<double> sums(static_cast<size_t>(windows.count));
   const auto work = [&, begin = begin, end = end] {
     for (int64_t w = begin; w < end; w += batch) {
+      core::throw_if_stopping();
       const int64_t n = std::min(batch, end - w);
       add_window_losses(model, windows, w, n, sums.data() + w);
       if (progress) progress(w + n - begin);

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/stop.h"
 
 namespace trainer {
 namespace {
@@ -118,6 +119,7 @@ Generation generate(model::Llama& model, std::span<const int32_t> prompt,
   std::vector<int32_t> fresh(prompt.begin(), prompt.end());
   Generation result;
   while (true) {
+    core::throw_if_stopping();
     const auto start = std::chrono::steady_clock::now();
     const ag::Tensor logits = model.logits(
         ag::Tensor::from_host<int32_t>({static_cast<int64_t>(fresh.size())}, fresh), 1, &cache);

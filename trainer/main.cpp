@@ -1,11 +1,9 @@
-#include <csignal>
-
 #include "trainer/cli.h"
 #include "trainer/h5.h"
+#include "trainer/stop_requests.h"
 
 int main(int argc, char** argv) {
-  // A closed pipe is an error of one write, not the end of a training run.
-  std::signal(SIGPIPE, SIG_IGN);
+  trainer::install_signal_handlers();  // first: a signal before this line kills the process
   trainer::h5_initialize();
   return trainer::run_program(argc, argv);
 }

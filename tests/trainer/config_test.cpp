@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "trainer/config_scalars.h"
 
 namespace trainer {
 namespace {
@@ -469,6 +470,34 @@ TEST(ConfigDump, DefaultsAreYamlThatOnlyLacksWhatIsRequired) {
 TEST(ConfigChanges, TrajectoryKeysAreNamedWithBothValues) {
   const Config saved = parse(kMinimal);
   const Config now = parse(kMinimal, {"tokens.micro_batch_size=8",
+TEST(Config, TimesCarryTheirUnit) {
+  for (const auto& [text, seconds] : {std::pair{"45s", 45.0}, std::pair{"90m", 5400.0},
+                                      std::pair{"11.5h", 41400.0}, std::pair{"2d", 172800.0}}) {
+    EXPECT_EQ(parse(kMinimal, {std::string("general.max_time=") + text}).general.max_time, text);
+    EXPECT_EQ(parse_duration(text), seconds);
+  }
+  EXPECT_EQ(parse(kMinimal).general.max_time, "");
+  for (const char* text : {"h", "1w", "1 h", "h1", "0s", "-5m", "0x1s", "1e9d", "1h30m", "infs"}) {
+    EXPECT_EQ(parse_duration(text), std::nullopt) << text;
+    EXPECT_CONTAINS(override_refusal(std::string("general.max_time=") + text),
+                    "general.max_time: expected a time above 0 with its unit");
+  }
+  EXPECT_CONTAINS(override_refusal("general.max_time=90"), "general.max_time");
+  EXPECT_CONTAINS(override_refusal("general.max_time=\"90\""),
+                  "expected a time above 0 with its unit, such as 45s, 90m, 11.5h or 2d, got "
+                  "\"90\"");
+}
+
+TEST(Config, TheWatchdogCanBeSetPerPhase) {
+  const Config c = parse(kMinimal, {"watchdog.step_seconds=30", "watchdog.setup_seconds=0"});
+  EXPECT_EQ(c.watchdog.step_seconds, 30);
+  EXPECT_EQ(c.watchdog.setup_seconds, 0);
+  EXPECT_EQ(c.watchdog.checkpoint_seconds, 1800);
+  EXPECT_TRUE(incompatible_changes(parse(kMinimal), c).empty());
+  EXPECT_TRUE(reported_changes(parse(kMinimal), c).empty());
+  EXPECT_CONTAINS(override_refusal("watchdog.step_seconds=-1"), "integer >= 0");
+}
+
                                       "optimizer.learning_rate_scheduler.learning_rate=0.5"});
   EXPECT_EQ(
       incompatible_changes(saved, now),

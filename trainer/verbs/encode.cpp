@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "core/stop.h"
 #include "data/text_reader.h"
 #include "data/tokenizer.h"
 #include "trainer/verbs/report.h"
@@ -16,6 +17,7 @@ nlohmann::json run_encode(const EncodeOptions& options, Session& session) {
   data::Document document;
   int64_t lines = 0, tokens = 0;
   while (reader.next(document)) {
+    core::throw_if_stopping();
     const std::vector<uint32_t> ids = tokenizer.encode(document.text, true);
     const std::vector<uint32_t> plain = tokenizer.encode(document.text, false);
     nlohmann::ordered_json line;
