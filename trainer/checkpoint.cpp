@@ -139,20 +139,21 @@ std::string move_to_quarantine(const fs::path& path, const std::string& reason) 
 
 }  // namespace
 
-SavedCheckpoint save_checkpoint(const fs::path& directory, const StateRegistry& registry,
+SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& state,
                                 const CheckpointRequest& request) {
   const std::string name = folder_name(request.step);
   FolderContents contents{.tag = std::to_string(request.step),
                           .prefix = "state",
-                          .sources = registry.sources(),
+                          .sources = state.sources,
                           .companions = request.companions,
                           .manifest = {.step = request.step,
                                        .config = request.config,
-                                       .values = registry.values(),
+                                       .values = state.values,
                                        .tensors = {},
                                        .files = {},
                                        .provenance = basic_provenance()},
-                          .bytes_per_file = request.bytes_per_file};
+                          .bytes_per_file = request.bytes_per_file,
+                          .scan = FiniteScan::yes};
   contents.manifest.provenance.update(request.provenance);
   const std::string hash = write_folder(directory / name, std::move(contents), IfExists::replace);
   write_latest(directory, name);
@@ -246,26 +247,6 @@ std::vector<std::string> set_aside_newer(const fs::path& directory, int64_t step
                                 path.string(), target));
   }
   return lines;
-}
-
-std::vector<int64_t> apply_retention(const fs::path& directory, int64_t keep_last,
-                                     int64_t keep_every) {
-  std::vector<int64_t> removed;
-  const std::vector<CheckpointPath> found = find_checkpoints(directory);
-  const int64_t kept = std::max<int64_t>(keep_last, 1);
-  for (size_t i = 0; i < found.size(); ++i) {
-    const auto& [step, path] = found[i];
-    if (static_cast<int64_t>(i) < kept || (keep_every > 0 && step % keep_every == 0)) continue;
-    // Renamed first: a half removed folder must not look like a checkpoint.
-    const fs::path trash = directory / with_nonce(fmt::format(".trash-{}", step));
-    std::error_code error;
-    fs::rename(path, trash, error);
-    if (error) core::fail_errno("rename", path, error.value());
-    core::sync_directory(directory);
-    discard_folder(trash);
-    removed.push_back(step);
-  }
-  return removed;
 }
 
 std::vector<std::string> remove_leftovers(const fs::path& directory) {

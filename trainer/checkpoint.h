@@ -31,8 +31,9 @@ struct SavedCheckpoint {
 // Returns when the checkpoint is durable. A checkpoint of the same step that is already there (from
 // before a run was set back) is exchanged for the new one. Failure leaves `directory` as it was:
 // kIo when the disk is full, naming the bytes needed and free.
-SavedCheckpoint save_checkpoint(const std::filesystem::path& directory,
-                                const StateRegistry& registry, const CheckpointRequest& request);
+// kNumerical when the state holds a NaN or infinity: it is never saved.
+SavedCheckpoint save_checkpoint(const std::filesystem::path& directory, const StateView& state,
+                                const CheckpointRequest& request);
 
 // The manifest of a whole checkpoint; throws as verify_folder() does, kBadData also when the step
 // is not the folder's.
@@ -71,11 +72,6 @@ std::optional<ValidCheckpoint> newest_valid(const std::filesystem::path& directo
 // Moves the checkpoints after `step` to quarantine/, of which the run was set back to `step`: their
 // numbers will come again, and until then they would pass for the newest. One line per checkpoint.
 std::vector<std::string> set_aside_newer(const std::filesystem::path& directory, int64_t step);
-
-// Removes all but the newest `keep_last` (at least 1) and, if keep_every > 0, the steps that are
-// multiples of it. To be called after a commit. Returns what was removed.
-std::vector<int64_t> apply_retention(const std::filesystem::path& directory, int64_t keep_last,
-                                     int64_t keep_every);
 
 // Removes what dead writers left: .tmp-STEP-NONCE and .trash-STEP-NONCE, nothing else. For the
 // owner of the run's lock. Returns the names.

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/failpoint.h"
 #include "core/file.h"
 #include "core/hash.h"
 
@@ -43,6 +44,7 @@ class Staging {
   // After an exchange path() is the old folder, which the destructor removes.
   void commit(IfExists if_exists) {
     core::sync_directory(path_);
+    core::failpoint("checkpoint.before_rename");
     if (!rename_with(path_, target_, RENAME_NOREPLACE)) {
       if (errno == EINVAL || errno == ENOSYS)
         rename_plainly(if_exists);  // a file system without the flags
@@ -53,6 +55,7 @@ class Staging {
       else if (!rename_with(path_, target_, RENAME_EXCHANGE))
         core::fail_errno("exchange", target_, errno);
     }
+    core::failpoint("checkpoint.after_rename");
     core::sync_directory(parent_of(target_));
   }
 
@@ -107,14 +110,16 @@ void require_free_space(const fs::path& target, uint64_t needed) {
 
 void fill(const fs::path& folder, FolderContents& contents) {
   Manifest& manifest = contents.manifest;
-  manifest.tensors =
-      write_h5_set(folder, contents.prefix, contents.sources, contents.bytes_per_file);
+  manifest.tensors = write_h5_set(folder, contents.prefix, contents.sources,
+                                  contents.bytes_per_file, contents.scan);
   for (const fs::path& file : contents.companions)
     core::copy_file_atomically(file, folder / file.filename());
   for (const auto& entry : fs::directory_iterator(folder))
     manifest.files[entry.path().filename()] = {entry.file_size(),
                                                core::hash_file_hex(entry.path())};
+  core::failpoint("checkpoint.before_manifest");
   core::write_file_atomically(folder / kManifestName, format_manifest(manifest));
+  core::failpoint("checkpoint.after_manifest");
 }
 
 }  // namespace
@@ -145,6 +150,7 @@ std::string write_folder(const fs::path& path, FolderContents contents, IfExists
   require_free_space(target, needed);
   try {
     Staging staging(target, contents.tag);
+    core::failpoint("checkpoint.before_write");
     fill(staging.path(), contents);
     const std::string hash = manifest_hash(staging.path());
     staging.commit(if_exists);

@@ -24,6 +24,7 @@ struct FolderContents {
   std::vector<std::filesystem::path> companions;  // copied under their file names
   Manifest manifest;                              // tensors and files are filled in
   uint64_t bytes_per_file = kBytesPerFile;
+  FiniteScan scan = FiniteScan::no;  // kNumerical for a NaN or infinity
 };
 
 // Returns the manifest's hash. On failure the temporary folder is gone, `path` is as it was, and

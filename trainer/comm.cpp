@@ -181,6 +181,12 @@ std::string Comm::broadcast(const std::string& text, int root) {
 
 int64_t Comm::sum(int64_t value) { return reduced(value, MPI_SUM); }
 int64_t Comm::max(int64_t value) { return reduced(value, MPI_MAX); }
+
+uint64_t Comm::bit_or(uint64_t bits) {
+  if (size_ > 1) MPI_Allreduce(MPI_IN_PLACE, &bits, 1, MPI_UINT64_T, MPI_BOR, MPI_COMM_WORLD);
+  return bits;
+}
+
 void Comm::barrier() { MPI_Barrier(MPI_COMM_WORLD); }
 
 std::vector<std::string> Comm::gather(const std::string& text) {
@@ -241,6 +247,7 @@ int Comm::report(const std::exception_ptr& error) {
     abort(e.code());
   }
   if (rank_ == 0) print_line(e.what());
+  if (agreed && e.code() == core::ExitCode::kPreempted) leave(e.code());
   return static_cast<int>(e.code());
 }
 

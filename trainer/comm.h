@@ -65,6 +65,7 @@ class Comm {
   std::string broadcast(const std::string& text, int root = 0);  // root's text, on all ranks
   int64_t sum(int64_t value);
   int64_t max(int64_t value);
+  uint64_t bit_or(uint64_t bits);
   void barrier();
   // On rank 0 the texts of all ranks in order, elsewhere nothing. At most 1 MiB each.
   std::vector<std::string> gather(const std::string& text);
@@ -78,6 +79,7 @@ class Comm {
 
   // The end of main's catch-all: prints the error and returns the exit code when every rank is
   // known to leave (one rank, or AgreedError); otherwise prints it with its rank and aborts all.
+  // After a stop on request it leaves at once: mpirun may have been told to stop, too.
   int report(const std::exception_ptr& error);
 
   // Ends every rank within a second or two. The exit code is mpirun's exit code.

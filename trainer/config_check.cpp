@@ -154,6 +154,21 @@ void check_schedule(const Config& c, ProblemSink& problems) {
                  format_number(lr.min_decay_lr), "");
 }
 
+void warn_of_unused_guards(const CheckpointsConfig& c, std::vector<std::string>& warnings) {
+  const CheckpointsConfig defaults;
+  const auto asks_for = [&c](const char* action) {
+    return c.on_nan == action || c.on_spike == action;
+  };
+  if (c.max_skipped_steps != defaults.max_skipped_steps && !asks_for("skip"))
+    warnings.push_back(
+        "checkpoints.max_skipped_steps is not used: neither on_nan nor on_spike is skip");
+  if (c.rollback_skip_steps != defaults.rollback_skip_steps && !asks_for("rollback"))
+    warnings.push_back(
+        "checkpoints.rollback_skip_steps is not used: neither on_nan nor on_spike is rollback");
+  if (c.spike_z_score != defaults.spike_z_score && c.on_spike == "off")
+    warnings.push_back("checkpoints.spike_z_score is not used: on_spike is off");
+}
+
 }  // namespace
 
 void resolve_dependent_defaults(Config& c, const std::set<std::string>& given_keys) {
@@ -199,6 +214,7 @@ std::vector<std::string> config_warnings(const Config& c) {
     if (stage.start_training_step > steps)
       warnings.push_back(fmt::format("data stage {} starts at step {}, after the last of {}",
                                      stage.name, stage.start_training_step, steps));
+  warn_of_unused_guards(c.checkpoints, warnings);
   if (!c.mla) return warnings;
   const RopeConfig& rope = c.mla->rope;
   if ((rope.strategy == "full" || rope.strategy == "none") && rope.rope_pairs_per_head > 0)

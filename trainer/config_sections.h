@@ -292,7 +292,14 @@ struct CheckpointsConfig {
   int64_t checkpoint_interval = 500;
   int64_t keep_last = 3;
   int64_t keep_every = 0;
+  int64_t keep_best = 1;
+  int64_t max_failed_saves = 3;
   std::string on_nan = "stop";
+  int64_t max_skipped_steps = 5;
+  int64_t rollback_skip_steps = 20;
+  std::string on_spike = "off";
+  double spike_z_score = 6;
+  int64_t replica_check_interval = 100;
 
   template <class Self, class Visit>
   static void fields(Self& s, Visit&& f) {
@@ -311,29 +318,52 @@ struct CheckpointsConfig {
                         .min = 0,
                         .max = 1e9,
                         .effect = Effect::kFree});
+    f(s.keep_best, Key{.name = "keep_best",
+                       .help = "checkpoints with the lowest validation loss to keep as well",
+                       .min = 0,
+                       .max = 1e9,
+                       .effect = Effect::kFree});
+    f(s.max_failed_saves, Key{.name = "max_failed_saves",
+                              .help = "checkpoints that fail in a row before the run stops",
+                              .min = 1,
+                              .max = 1e9,
+                              .effect = Effect::kFree});
     f(s.on_nan, Key{.name = "on_nan",
-                    .help = "what a non-finite loss does: stop",
-                    .choices = {"stop"},
-                    .effect = Effect::kFree});
+                    .help = "what a non-finite loss or gradient does: stop | skip | rollback",
+                    .choices = {"stop", "skip", "rollback"},
+                    .effect = Effect::kReported});
+    f(s.max_skipped_steps, Key{.name = "max_skipped_steps",
+                               .help = "steps skipped in a row before the run stops",
+                               .min = 1,
+                               .max = 1e9,
+                               .effect = Effect::kReported});
+    f(s.rollback_skip_steps, Key{.name = "rollback_skip_steps",
+                                 .help = "steps left out after a rollback, the bad one the last",
+                                 .min = 1,
+                                 .max = 1e9,
+                                 .effect = Effect::kReported});
+    f(s.on_spike, Key{.name = "on_spike",
+                      .help = "what a sudden rise of the loss does: off | warn | skip | rollback | "
+                              "stop",
+                      .choices = {"off", "warn", "skip", "rollback", "stop"},
+                      .effect = Effect::kReported});
+    f(s.spike_z_score,
+      Key{.name = "spike_z_score",
+          .help = "a rise of so many standard deviations over the last 200 losses is a spike",
+          .min = 0,
+          .max = 1e6,
+          .exclude_min = true,
+          .effect = Effect::kReported});
+    f(s.replica_check_interval, Key{.name = "replica_check_interval",
+                                    .help = "steps between comparisons of the ranks' states; 0: "
+                                            "none",
+                                    .min = 0,
+                                    .max = 1e9,
+                                    .effect = Effect::kFree});
   }
   bool operator==(const CheckpointsConfig&) const = default;
 };
 
-struct LoggingConfig {
-  int64_t iteration_step_info_interval = 10;
-
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit&& f) {
-    f(s.iteration_step_info_interval, Key{.name = "iteration_step_info_interval",
-                                          .help = "steps between log lines",
-                                          .min = 1,
-                                          .max = 1e9,
-                                          .effect = Effect::kFree});
-  }
-  bool operator==(const LoggingConfig&) const = default;
-};
-
-}  // namespace trainer
 struct WatchdogConfig {
   int64_t setup_seconds = 3600;
   int64_t step_seconds = 600;
@@ -353,3 +383,18 @@ struct WatchdogConfig {
   bool operator==(const WatchdogConfig&) const = default;
 };
 
+struct LoggingConfig {
+  int64_t iteration_step_info_interval = 10;
+
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit&& f) {
+    f(s.iteration_step_info_interval, Key{.name = "iteration_step_info_interval",
+                                          .help = "steps between log lines",
+                                          .min = 1,
+                                          .max = 1e9,
+                                          .effect = Effect::kFree});
+  }
+  bool operator==(const LoggingConfig&) const = default;
+};
+
+}  // namespace trainer

@@ -1,6 +1,6 @@
 // Write-once HDF5 files of named tensors: contiguous, unfiltered, little endian, V110 bounds, no
 // times, so that equal contents are equal bytes. bfloat16 is stored as uint16 with the attribute
-// dtype="bfloat16". h5.cpp is the only file that sees HDF5.
+// dtype="bfloat16". h5.cpp and h5_driver.cpp are the only files that see HDF5.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,7 @@ struct H5Source {
   ag::Shape shape;
   H5Type type;
   const void* data;
+  std::string hash = {};  // XXH3-128 of the elements, where it is known already
 
   uint64_t bytes() const { return static_cast<uint64_t>(shape.numel()) * size_of(type); }
 };
@@ -48,7 +49,7 @@ class H5Writer {
   H5Writer& operator=(const H5Writer&) = delete;
 
   void write(const H5Source& source);
-  // Only a file that was closed without an error is whole; HDF5 does not sync it.
+  // Only a file that was closed without an error is whole, and durable.
   void close();
 
  private:

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/failpoint.h"
 #include "core/file.h"
 #include "core/hash.h"
 
@@ -121,22 +122,25 @@ void check_dataset(const fs::path& path, const H5Reader& reader, const H5Dataset
 
 std::map<std::string, TensorEntry> write_h5_set(const fs::path& folder, const std::string& prefix,
                                                 const std::vector<H5Source>& sources,
-                                                uint64_t bytes_per_file) {
+                                                uint64_t bytes_per_file, FiniteScan scan) {
   std::map<std::string, TensorEntry> entries;
   const auto files = deal(sources, bytes_per_file);
   for (size_t i = 0; i < files.size(); ++i) {
     const std::string name = fmt::format("{}-{:05}-of-{:05}.h5", prefix, i + 1, files.size());
     H5Writer writer(folder / name);
     for (const H5Source& source : files[i]) {
-      entries[source.name] = {name, std::string(name_of(source.type)), extents_of(source.shape),
-                              hash_of(source.data, source.bytes())};
+      entries[source.name] = {
+          name, std::string(name_of(source.type)), extents_of(source.shape),
+          source.hash.empty() ? hash_of(source.data, source.bytes()) : source.hash};
       writer.write(source);
+      core::failpoint("checkpoint.during_write");
     }
     writer.close();
     core::sync_file(folder / name);
     drop_page_cache(folder / name);
   }
-  check_h5_set(folder, entries, FiniteScan::no);
+  core::failpoint("checkpoint.before_verify");
+  check_h5_set(folder, entries, scan);
   return entries;
 }
 

@@ -15,6 +15,12 @@
 
 namespace trainer {
 
+// All entries at one moment: tensors and constants ascending by name, and name -> value.
+struct StateView {
+  std::vector<H5Source> sources;
+  nlohmann::json values = nlohmann::json::object();
+};
+
 class StateRegistry {
  public:
   using Getter = std::function<nlohmann::json()>;
@@ -32,6 +38,7 @@ class StateRegistry {
   // All tensors and constants, ascending by name; the pointers are live.
   std::vector<H5Source> sources() const;
   nlohmann::json values() const;  // object: name -> value
+  StateView view() const { return {sources(), values()}; }
 
   bool is_constant(const std::string& name) const { return constants_.contains(name); }
   // Requires: `name` is a tensor's, `data` has its elements.

@@ -2,14 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <fstream>
 
 #include "autograd/kernels/kernels.h"
+#include "core/failpoint.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/stop.h"
 #include "core/text.h"
 #include "trainer/affinity.h"
 #include "trainer/comm.h"
+#include "trainer/config_scalars.h"
 
 namespace trainer {
 namespace {
@@ -63,7 +67,11 @@ TrainingRun::TrainingRun(Config config, const TrainOptions& options, Session& se
   // Nodes may grant different numbers of cores, but the bits of a run know one number of threads.
   threads = -session.comm.max(-plan.threads);
   ag::set_threads(static_cast<int>(threads));
+  const auto start = std::chrono::steady_clock::now();
   open_folder();
+  const std::chrono::duration<double> max_time(
+      parse_duration(config_.general.max_time).value_or(0));
+  requests_ = std::make_unique<StopRequests>(root() ? path_ : fs::path(), max_time, start);
   log_ = std::make_unique<Log>(folder_ ? folder_->log() : fs::path(), session.json, !root());
   if (!plan.warning.empty()) log_->warn(plan.warning);
   for (const std::string& warning : config_warnings(config_)) log_->warn(warning);
@@ -74,7 +82,9 @@ void TrainingRun::open_folder() {
   path_ = fs::path(g.output_dir) / g.project / g.run;
   session_.comm.run_agreed([&] {
     if (!root()) return;
+    core::failpoint("run.start");
     folder_ = std::make_unique<RunFolder>(g.output_dir, g.project, g.run);
+    core::failpoint("run.after_lock");
     folder_->write_status({{"state", "starting"}});
   });
 }
@@ -167,10 +177,13 @@ json TrainingRun::execute() {
 
 void TrainingRun::record_failure(const core::Error& error) const {
   if (!root()) return;
-  json status = {{"state", "failed"},
+  const bool preempted = error.code() == ExitCode::kPreempted;
+  json status = {{"state", preempted ? "preempted" : "failed"},
                  {"exit_code", static_cast<int>(error.code())},
                  {"message", error.what()}};
+  if (preempted) status["reason"] = core::describe_stop(asked_);
   if (trainer_) status["step"] = trainer_->step_number();
+  if (!committed_.empty()) status["checkpoint"] = committed_;
   try {
     folder_->write_status(status);
   } catch (const std::exception&) {
@@ -195,7 +208,15 @@ json TrainingRun::run() {
   step_log_ =
       std::make_unique<StepLog>(config_.tokens.train_steps,
                                 config_.tokens.global_batch_size * config_.tokens.sequence_length);
+  session_.comm.run_agreed([&] {
+    const CheckpointsConfig& c = config_.checkpoints;
+    if (root())
+      writer_ =
+          std::make_unique<CheckpointWriter>(folder_->checkpoints(), trainer_->registry(),
+                                             Retention{c.keep_last, c.keep_every, c.keep_best});
+  });
   continue_metrics(checkpoint);
+  core::failpoint("run.after_load");
   loop();
   return finish();
 }
@@ -220,6 +241,7 @@ void TrainingRun::load(const fs::path& checkpoint) {
   session_.comm.run_agreed([&] { load_checkpoint(checkpoint, trainer_->registry()); });
   trainer_->refresh_after_load();
   saved_step_ = trainer_->step_number();
+  committed_ = checkpoint;
   log_->info(fmt::format("resumed from {}", checkpoint.string()));
 }
 
@@ -233,145 +255,10 @@ void TrainingRun::continue_metrics(const fs::path& checkpoint) {
     metrics_ = std::make_unique<MetricsWriter>(folder_->metrics(), checkpoint.empty() ? -1 : step);
     first_validation_ = read_validation(folder_->metrics(), 0);
     if (same_validation_) validation = read_validation(folder_->metrics(), step);
-    folder_->write_status({{"state", "training"}, {"step", step}});
+    write_status("training");
   });
   last_validation_ = json::parse(session_.comm.broadcast(validation.dump()));
   if (!last_validation_.is_null()) validated_step_ = step;
-}
-
-void TrainingRun::loop() {
-  if (trainer_->step_number() == 0) validate();
-  while (!trainer_->finished()) {
-    step_log_->begin_step();
-    const StepReport report = trainer_->step();
-    step_log_->end_step();
-    after_step(report);
-  }
-}
-
-void TrainingRun::after_step(const StepReport& report) {
-  const int64_t n = report.step;
-  const auto due = [&](int64_t interval) { return interval > 0 && n % interval == 0; };
-  const bool last = trainer_->finished();
-  if (due(config_.tokens.val_check_interval) && !last) validate();
-  const int64_t interval = config_.logging.iteration_step_info_interval;
-  if (n == 1 || due(interval) || last) {
-    log_->info(step_log_->line(report));
-    const size_t stage = data_->stage_of(n);
-    const double epochs =
-        static_cast<double>((n - data_->start_of(stage) + 1) * config_.tokens.global_batch_size) /
-        static_cast<double>(data_->nanoset(stage).samples_per_epoch());
-    if (metrics_) metrics_->append(step_log_->metrics(report, trainer_->tokens_seen(), epochs));
-    step_log_->reset_interval();
-  }
-  if (due(config_.checkpoints.checkpoint_interval) || last) save();
-}
-
-void TrainingRun::validate() {
-  if (sets_.empty() || validated_step_ == trainer_->step_number()) return;
-  validated_step_ = trainer_->step_number();
-  const json results = to_json(trainer_->validate(sets_));
-  last_validation_ = results;
-  if (validated_step_ == 0) first_validation_ = results;
-  step_log_->set_validation(results.at("mean_nll"));
-  std::string line = fmt::format("validation at step {}:", validated_step_);
-  for (const auto& [name, windows] : sets_)
-    line += fmt::format(" {} ppl {:.3f}", name, results.at(name).at("ppl").get<double>());
-  log_->info(line);
-  if (!metrics_) return;
-  json entry = {{"type", "val"},
-                {"step", validated_step_},
-                {"tokens", trainer_->tokens_seen()},
-                {"val_loss", results.at("mean_nll")},
-                {"wall_s", step_log_->wall_seconds()},
-                {"sets", results}};
-  for (const auto& [name, windows] : sets_) entry["val_loss/" + name] = results.at(name).at("nll");
-  metrics_->append(entry);
-}
-
-void TrainingRun::save() {
-  if (saved_step_ == trainer_->step_number()) return;
-  session_.comm.run_agreed([&] {
-    if (!root()) return;
-    json provenance = basic_provenance();
-    provenance["ranks"] = session_.comm.size();
-    provenance["threads_per_rank"] = config_.parallelism.threads_per_rank.count;
-    provenance["isa"] = std::string(ag::name_of(ag::active_isa()));
-    provenance["parent"] = parent_;
-    const SavedCheckpoint saved = save_checkpoint(folder_->checkpoints(), trainer_->registry(),
-                                                  {.step = trainer_->step_number(),
-                                                   .config = dump_resolved(config_),
-                                                   .provenance = provenance,
-                                                   .companions = prepared_.companions});
-    parent_ = saved.manifest_hash;
-    log_->info(fmt::format("ckpt committed step={} manifest={}", trainer_->step_number(),
-                           saved.manifest_hash));
-    metrics_->append(
-        {{"type", "ckpt"}, {"step", trainer_->step_number()}, {"manifest", saved.manifest_hash}});
-    apply_retention(folder_->checkpoints(), config_.checkpoints.keep_last,
-                    config_.checkpoints.keep_every);
-  });
-  saved_step_ = trainer_->step_number();
-}
-
-json TrainingRun::finish() {
-  validate();
-  const json outcome = result();
-  session_.comm.run_agreed([&] {
-    if (!root()) return;
-    core::write_file_atomically(path_ / "result.json", outcome.dump(2) + "\n");
-  });
-  say_done(outcome);
-  return outcome;
-}
-
-json TrainingRun::finish_again() {
-  log_->info("finished already; raise tokens.train_steps to train on");
-  say_done(earlier_result_);
-  return earlier_result_;
-}
-
-void TrainingRun::say_done(const json& outcome) {
-  session_.comm.run_agreed([&] {
-    if (!root()) return;
-    folder_->write_status({{"state", "done"}, {"step", outcome.at("steps")}, {"exit_code", 0}});
-  });
-  const json speed = outcome.value("tokens_per_second", json());
-  log_->info(fmt::format("done: {} steps{}; model {}", outcome.at("steps").dump(),
-                         speed.is_number()
-                             ? ", " + core::format_count(speed.get<double>()) + " tokens/s"
-                             : std::string(),
-                         path_.string()));
-  log_->info("next: mha2mla generate " + path_.string() + " --prompt \"The\"");
-}
-
-json TrainingRun::result() const {
-  const model::ModelSpec& spec = trainer_->model().spec();
-  json validation = {{prepared_.converted ? "converted" : "start", first_validation_},
-                     {"recovered", last_validation_}};
-  if (prepared_.converted) validation["source"] = prepared_.source_validation;
-  json outcome = {{"run", path_.string()},
-                  {"steps", trainer_->step_number()},
-                  {"tokens", trainer_->tokens_seen()},
-                  {"seconds", step_log_->wall_seconds()},
-                  {"ranks", session_.comm.size()},
-                  {"threads_per_rank", config_.parallelism.threads_per_rank.count},
-                  {"parameters", spec.parameter_count()},
-                  {"validation", validation},
-                  {"protocol", sets_.empty() ? "" : sets_.front().second.protocol()},
-                  {"cache_bytes_per_token",
-                   {{"before", 2 * prepared_.source_cache_elements},
-                    {"after", 2 * spec.cache_elements_per_token()}}},
-                  {"parity", prepared_.parity}};
-  const double speed = step_log_->tokens_per_second();
-  if (speed > 0) {
-    outcome["tokens_per_second"] = speed;
-  } else {
-    // A process that found the run finished has measured nothing.
-    for (const char* key : {"tokens_per_second", "seconds", "ranks", "threads_per_rank"})
-      if (earlier_result_.contains(key)) outcome[key] = earlier_result_[key];
-  }
-  return outcome;
 }
 
 }  // namespace trainer

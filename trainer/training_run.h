@@ -8,10 +8,12 @@
 #include <string>
 
 #include "trainer/checkpoint.h"
+#include "trainer/checkpoint_writer.h"
 #include "trainer/log.h"
 #include "trainer/prepare.h"
 #include "trainer/run_folder.h"
 #include "trainer/step_log.h"
+#include "trainer/stop_requests.h"
 #include "trainer/trainer.h"
 #include "trainer/verbs/verbs.h"
 
@@ -43,10 +45,24 @@ class TrainingRun {
   void continue_metrics(const fs::path& checkpoint);
   void banner(const PreparedModel& prepared) const;
 
+  // training_loop.cpp
   void loop();
   void after_step(const StepReport& report);
+  void log_step(const StepReport& report);
+  // A validation that a request to stop ended leaves no trace: it is repeated after resuming.
   void validate();
+  // What any rank was asked for, on all ranks; also where a failed save of rank 0 becomes known.
+  unsigned agree_on_requests();
+  // Ends the run with kPreempted; the checkpoint, if there is one, is durable then.
+  [[noreturn]] void stop(unsigned asked);
   void save();
+  CheckpointRequest checkpoint_request() const;
+  // Waits for the save in flight. `must_succeed`: nothing comes after it that could replace it.
+  void settle_save(bool must_succeed);
+  void record_save(const SaveOutcome& outcome, bool must_succeed);
+  void write_status(const char* state) const;
+
+  // run_result.cpp
   nlohmann::json finish();
   nlohmann::json finish_again();
   void say_done(const nlohmann::json& outcome);
@@ -65,10 +81,16 @@ class TrainingRun {
   std::unique_ptr<data::NanosetStages> data_;
   ValidationSets sets_;
   std::unique_ptr<Trainer> trainer_;
+  std::unique_ptr<CheckpointWriter> writer_;  // rank 0 only
+  std::unique_ptr<StopRequests> requests_;
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<StepLog> step_log_;
-  std::string parent_;  // manifest hash of the checkpoint before
-  int64_t saved_step_ = -1, validated_step_ = -1;
+  std::string parent_;     // manifest hash of the checkpoint before
+  std::string committed_;  // newest checkpoint that this process knows to be durable
+  int64_t saved_step_ = -1, validated_step_ = -1;  // saved_: or in flight
+  int64_t failed_saves_ = 0;                       // in a row
+  std::optional<core::Error> save_failure_;        // to be agreed on
+  unsigned asked_ = 0;                             // core::StopBit of all ranks
   nlohmann::json last_validation_, first_validation_;
   bool same_validation_ = true;    // as when the checkpoint was written; rank 0 only
   nlohmann::json earlier_result_;  // of a process that finished this run; null when there is none

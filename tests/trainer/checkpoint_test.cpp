@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "core/hash.h"
+#include "trainer/retention.h"
 #include "tests/trainer/temporary_folder.h"
 
 namespace {
@@ -63,7 +64,7 @@ struct Toy {
   }
 
   SavedCheckpoint save(const fs::path& directory, uint64_t bytes_per_file = kBytesPerFile) {
-    return save_checkpoint(directory, registry,
+    return save_checkpoint(directory, registry.view(),
                            {.step = step,
                             .config = "tokens: {train_steps: 9}\n",
                             .provenance = {{"ranks", 1}},
@@ -315,7 +316,7 @@ TEST_F(Checkpoint, RetentionKeepsTheNewestAndEveryNth) {
     toy.train(1);
     toy.save(dir_);
   }
-  EXPECT_EQ(apply_retention(dir_, 2, 3), (std::vector<int64_t>{5, 4, 2, 1}));
+  EXPECT_EQ(apply_retention(dir_, {.keep_last = 2, .keep_every = 3}), (std::vector<int64_t>{5, 4, 2, 1}));
   std::vector<int64_t> steps;
   for (const auto& found : find_checkpoints(dir_)) steps.push_back(found.step);
   EXPECT_EQ(steps, (std::vector<int64_t>{7, 6, 3}));

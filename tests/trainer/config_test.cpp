@@ -73,7 +73,7 @@ tokens:      {sequence_length: 2048, micro_batch_size: 4, global_batch_size: 64,
 optimizer:   {weight_decay: 0.01, clip_grad: 1.0, zero_stage: 0, optimizer_factory: {name: adamW, adam_beta1: 0.9, adam_beta2: 0.95, adam_eps: 1.0e-8},
               learning_rate_scheduler: {learning_rate: 1.0e-4, lr_warmup_steps: 1200, lr_decay_style: 1-sqrt, lr_decay_starting_step: 10000, lr_decay_steps: 2000, min_decay_lr: 0}}
 parallelism: {threads_per_rank: auto, recompute: none, reduction_shards: 4}
-checkpoints: {checkpoint_interval: 500, keep_last: 3, keep_every: 0, on_nan: stop}
+checkpoints: {checkpoint_interval: 500, keep_last: 3, keep_every: 0, on_nan: rollback, max_skipped_steps: 5, rollback_skip_steps: 10, on_spike: warn, spike_z_score: 5.5, replica_check_interval: 50}
 logging:     {iteration_step_info_interval: 10}
 )");
   ASSERT_TRUE(c.mla.has_value());
@@ -236,8 +236,32 @@ TEST(Config, ChoicesAreListed) {
   EXPECT_CONTAINS(override_refusal("mla.rope.score=max"), "expected one of product | sum");
   EXPECT_CONTAINS(override_refusal("optimizer.zero_stage=1"),
                   "optimizer.zero_stage: expected 0, got 1; other values are not supported");
-  EXPECT_CONTAINS(override_refusal("checkpoints.on_nan=skip"), "expected stop, got \"skip\"");
+  EXPECT_CONTAINS(override_refusal("checkpoints.on_nan=skp"),
+                  "expected one of stop | skip | rollback, got \"skp\"; did you mean 'skip'?");
+  EXPECT_CONTAINS(override_refusal("checkpoints.on_spike=on"),
+                  "expected one of off | warn | skip | rollback | stop, got \"on\"");
   EXPECT_CONTAINS(override_refusal("model.dtype=float16"), "float32 | bfloat16");
+}
+
+TEST(Config, GuardsAreOffByDefaultAndWarnWhenTheyAreNotUsed) {
+  const Config c = parse(kMinimal);
+  EXPECT_EQ(c.checkpoints.on_nan, "stop");
+  EXPECT_EQ(c.checkpoints.on_spike, "off");
+  EXPECT_EQ(c.checkpoints.replica_check_interval, 100);
+  EXPECT_TRUE(config_warnings(c).empty());
+  const std::vector<std::string> numbers = {"checkpoints.max_skipped_steps=2",
+                                            "checkpoints.rollback_skip_steps=3",
+                                            "checkpoints.spike_z_score=4"};
+  EXPECT_EQ(config_warnings(parse(kMinimal, numbers)).size(), 3u);
+  std::vector<std::string> used = numbers;
+  used.insert(used.end(), {"checkpoints.on_nan=rollback", "checkpoints.on_spike=skip"});
+  const Config with = parse(kMinimal, used);
+  EXPECT_TRUE(config_warnings(with).empty());
+  EXPECT_EQ(parse_config(dump_resolved(with), "/elsewhere/c.yaml"), with);
+  EXPECT_TRUE(incompatible_changes(c, with).empty());
+  EXPECT_EQ(reported_changes(c, with).size(), 5u);
+  EXPECT_CONTAINS(override_refusal("checkpoints.spike_z_score=0"), "number > 0");
+  EXPECT_CONTAINS(override_refusal("checkpoints.max_skipped_steps=0"), "integer > 0");
 }
 
 TEST(Config, PathsAreNotExpanded) {
@@ -446,30 +470,6 @@ const std::vector<std::string> kOdd = {"general.run=\"no: #1 \\\"é\\\"\"",
                                        "optimizer.optimizer_factory.adam_eps=1.25e-300",
                                        "general.project=\"-\""};
 
-TEST(ConfigDump, ResolvedIsAFixedPoint) {
-  for (const Config& c : {parse(kMinimal), parse(kMinimal, kOdd),
-                          load_config(MHA2MLA_SOURCE_DIR "/configs/tiny.yaml")}) {
-    const std::string text = dump_resolved(c);
-    const Config again = parse_config(text, "/elsewhere/config.resolved.yaml");
-    EXPECT_EQ(again, c) << text;
-    EXPECT_EQ(dump_resolved(again), text);
-  }
-}
-
-TEST(ConfigDump, DefaultsAreYamlThatOnlyLacksWhatIsRequired) {
-  const std::string text = defaults_yaml();
-  EXPECT_CONTAINS(text, "adam_eps: 1.0e-08");
-  EXPECT_CONTAINS(text, "  sequence_length: 2048");
-  EXPECT_CONTAINS(text, "# tokens per sequence\n");
-  const Config c = parse(text, {"model.init_from=m", "tokens.train_steps=100", "mla=null",
-                                "data_stages.0.data.dataset.dataset_folder=/home/ann/a.ds",
-                                "model.init_from=/home/ann/model"});
-  EXPECT_EQ(c, parse(kMinimal));
-}
-
-TEST(ConfigChanges, TrajectoryKeysAreNamedWithBothValues) {
-  const Config saved = parse(kMinimal);
-  const Config now = parse(kMinimal, {"tokens.micro_batch_size=8",
 TEST(Config, TimesCarryTheirUnit) {
   for (const auto& [text, seconds] : {std::pair{"45s", 45.0}, std::pair{"90m", 5400.0},
                                       std::pair{"11.5h", 41400.0}, std::pair{"2d", 172800.0}}) {
@@ -498,6 +498,30 @@ TEST(Config, TheWatchdogCanBeSetPerPhase) {
   EXPECT_CONTAINS(override_refusal("watchdog.step_seconds=-1"), "integer >= 0");
 }
 
+TEST(ConfigDump, ResolvedIsAFixedPoint) {
+  for (const Config& c : {parse(kMinimal), parse(kMinimal, kOdd),
+                          load_config(MHA2MLA_SOURCE_DIR "/configs/tiny.yaml")}) {
+    const std::string text = dump_resolved(c);
+    const Config again = parse_config(text, "/elsewhere/config.resolved.yaml");
+    EXPECT_EQ(again, c) << text;
+    EXPECT_EQ(dump_resolved(again), text);
+  }
+}
+
+TEST(ConfigDump, DefaultsAreYamlThatOnlyLacksWhatIsRequired) {
+  const std::string text = defaults_yaml();
+  EXPECT_CONTAINS(text, "adam_eps: 1.0e-08");
+  EXPECT_CONTAINS(text, "  sequence_length: 2048");
+  EXPECT_CONTAINS(text, "# tokens per sequence\n");
+  const Config c = parse(text, {"model.init_from=m", "tokens.train_steps=100", "mla=null",
+                                "data_stages.0.data.dataset.dataset_folder=/home/ann/a.ds",
+                                "model.init_from=/home/ann/model"});
+  EXPECT_EQ(c, parse(kMinimal));
+}
+
+TEST(ConfigChanges, TrajectoryKeysAreNamedWithBothValues) {
+  const Config saved = parse(kMinimal);
+  const Config now = parse(kMinimal, {"tokens.micro_batch_size=8",
                                       "optimizer.learning_rate_scheduler.learning_rate=0.5"});
   EXPECT_EQ(
       incompatible_changes(saved, now),

@@ -73,7 +73,7 @@ TEST(ModelFolder, CheckpointsAndRunsAreModels) {
   fs::create_directories(checkpoints);
   EXPECT_FAILS(kMissingInput, "none yet", load_model(folder.path()));
   for (const int64_t step : {10, 20})
-    save_checkpoint(checkpoints, registry,
+    save_checkpoint(checkpoints, registry.view(),
                     {.step = step, .config = "", .companions = load_model(kSource).companions});
   EXPECT_EQ(load_model(checkpoints / "step-000000010").kind, ModelKind::checkpoint);
   spill(checkpoints / "step-000000020" / kManifestName, "");
@@ -105,7 +105,7 @@ TEST(ModelFolder, DamageAndForeignStateAreRefused) {
     for (const auto& [path, weight] : model.weights) registry.add_tensor(path, weight);
     registry.add_constant("kept_pairs", shape, mask);
     const SavedCheckpoint saved =
-        save_checkpoint(folder / name, registry,
+        save_checkpoint(folder / name, registry.view(),
                         {.step = 1, .config = "", .companions = load_model(kSource).companions});
     load_model(saved.path);
   };

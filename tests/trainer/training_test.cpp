@@ -166,7 +166,7 @@ class Resume : public TrainingLoop {
     return format_state(read_manifest(save(t, directory).path));
   }
   static SavedCheckpoint save(Training& t, const fs::path& directory) {
-    return save_checkpoint(directory, t.trainer.registry(),
+    return save_checkpoint(directory, t.trainer.registry().view(),
                            {.step = t.trainer.step_number(), .config = "x"});
   }
 };

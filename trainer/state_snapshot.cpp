@@ -1,0 +1,73 @@
+#include "trainer/state_snapshot.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/hash.h"
+
+namespace trainer {
+namespace {
+
+using core::ExitCode;
+
+constexpr uint64_t kAlignment = 64;
+// Copied, and hashed while it is still in the cache.
+constexpr uint64_t kPiece = 256 << 10;
+
+std::string copy_and_hash(const void* from, std::byte* to, uint64_t bytes) {
+  core::Hasher hasher;
+  for (uint64_t done = 0; done < bytes; done += kPiece) {
+    const uint64_t piece = std::min(kPiece, bytes - done);
+    std::memcpy(to + done, static_cast<const std::byte*>(from) + done, piece);
+    hasher.update(to + done, piece);
+  }
+  return hasher.hex();
+}
+
+std::byte* map_memory(uint64_t bytes) {
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    core::fail(ExitCode::kOutOfMemory,
+               {.field = "memory for the copy of the state that a checkpoint is written from",
+                .expected = std::to_string(bytes) + " bytes",
+                .found = "the system refuses them"});
+  ::madvise(memory, bytes, MADV_HUGEPAGE);
+  return static_cast<std::byte*>(memory);
+}
+
+}  // namespace
+
+void StateSnapshot::Unmap::operator()(std::byte* memory) const { ::munmap(memory, size); }
+
+StateSnapshot::StateSnapshot(const StateRegistry& registry)
+    : view_{registry.sources(), {}}, memory_(nullptr, Unmap{0}) {
+  for (const H5Source& source : view_.sources) {
+    offsets_.push_back(bytes_);
+    bytes_ += (source.bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  const uint64_t size = std::max<uint64_t>(bytes_, 1);
+  memory_ = {map_memory(size), Unmap{size}};
+  for (size_t i = 0; i < view_.sources.size(); ++i)
+    view_.sources[i].data = memory_.get() + offsets_[i];
+}
+
+void StateSnapshot::take(const StateRegistry& registry) {
+  const std::vector<H5Source> live = registry.sources();
+  if (live.size() != view_.sources.size())
+    core::fail(ExitCode::kInternal, {.field = "state snapshot",
+                                     .expected = std::to_string(view_.sources.size()) + " entries",
+                                     .found = std::to_string(live.size())});
+  view_.values = registry.values();
+  const auto count = static_cast<std::ptrdiff_t>(live.size());
+#pragma omp parallel for schedule(dynamic)
+  for (std::ptrdiff_t i = 0; i < count; ++i) {
+    const auto k = static_cast<size_t>(i);
+    view_.sources[k].hash =
+        copy_and_hash(live[k].data, memory_.get() + offsets_[k], live[k].bytes());
+  }
+}
+
+}  // namespace trainer
