@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -23,7 +24,7 @@ using core::ExitCode;
 constexpr size_t kInputBuffer = size_t{1} << 18;
 
 // The file on disk. Notices at its end that it was written to in the meantime.
-class InputFile {
+class InputFile : public StoredBytes {
  public:
   explicit InputFile(const fs::path& path)
       : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -42,9 +43,9 @@ class InputFile {
   }
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
-  ~InputFile() { ::close(fd_); }
+  ~InputFile() override { ::close(fd_); }
 
-  size_t read(char* out, size_t capacity) {
+  size_t read(char* out, size_t capacity) override {
     ssize_t n;
     do {
       n = ::read(fd_, out, capacity);
@@ -55,17 +56,8 @@ class InputFile {
     return static_cast<size_t>(n);
   }
 
-  // The first bytes, without moving on.
-  std::string peek(size_t count) const {
-    std::string bytes(count, '\0');
-    const ssize_t n = ::pread(fd_, bytes.data(), count, 0);
-    if (n < 0) core::fail_errno("read", path_, errno);
-    bytes.resize(static_cast<size_t>(n));
-    return bytes;
-  }
-
-  uint64_t size() const { return static_cast<uint64_t>(opened_.st_size); }
-  uint64_t done() const { return done_; }
+  uint64_t size() const override { return static_cast<uint64_t>(opened_.st_size); }
+  uint64_t done() const override { return done_; }
 
  private:
   struct stat status() const {
@@ -93,7 +85,13 @@ class InputFile {
 
 class PlainSource : public ByteSource {
  public:
-  explicit PlainSource(const fs::path& path) : file_(path) {
+  PlainSource(const fs::path& path, std::unique_ptr<StoredBytes> stored)
+      : stored_(std::move(stored)) {
+    head_.resize(kLongestMagic);
+    size_t have = 0;
+    for (size_t n = 1; n > 0 && have < head_.size(); have += n)
+      n = stored_->read(head_.data() + have, head_.size() - have);
+    head_.resize(have);
     struct Magic {
       std::string_view bytes, name;
     };
@@ -102,25 +100,33 @@ class PlainSource : public ByteSource {
                                Magic{"\x28\xb5\x2f\xfd", "zstd (28 b5 2f fd); name it .zst"},
                                Magic{"PK\x03\x04", "zip (50 4b 03 04); unpack it"},
                                Magic{"PAR1\x15", "parquet (PAR1); export it to .jsonl first"}})
-      if (file_.peek(magic.bytes.size()) == magic.bytes)
+      if (head_.starts_with(magic.bytes))
         core::fail(ExitCode::kBadData, {.path = path,
                                         .field = "content",
                                         .expected = "text",
                                         .found = fmt::format("what looks like {}", magic.name)});
   }
 
-  size_t read(char* out, size_t capacity) override { return file_.read(out, capacity); }
-  uint64_t input_size() const override { return file_.size(); }
-  uint64_t input_read() const override { return file_.done(); }
+  size_t read(char* out, size_t capacity) override {
+    if (head_.empty()) return stored_->read(out, capacity);
+    const size_t n = head_.copy(out, capacity);
+    head_.erase(0, n);
+    return n;
+  }
+  uint64_t input_size() const override { return stored_->size(); }
+  uint64_t input_read() const override { return stored_->done() - head_.size(); }
 
  private:
-  InputFile file_;
+  static constexpr size_t kLongestMagic = 5;
+  std::unique_ptr<StoredBytes> stored_;
+  std::string head_;  // read to be looked at, not yet handed on
 };
 
 // One or more gzip members, one after the other.
 class GzipSource : public ByteSource {
  public:
-  explicit GzipSource(const fs::path& path) : file_(path), input_(kInputBuffer) {
+  GzipSource(const fs::path& path, std::unique_ptr<StoredBytes> stored)
+      : stored_(std::move(stored)), input_(kInputBuffer) {
     constexpr int kGzipOnly = 16;
     if (inflateInit2(&stream_, MAX_WBITS + kGzipOnly) != Z_OK)
       core::fail(ExitCode::kOutOfMemory, {.path = path, .field = "gzip", .found = "no memory"});
@@ -149,19 +155,19 @@ class GzipSource : public ByteSource {
     }
     return size - stream_.avail_out;
   }
-  uint64_t input_size() const override { return file_.size(); }
-  uint64_t input_read() const override { return file_.done(); }
+  uint64_t input_size() const override { return stored_->size(); }
+  uint64_t input_read() const override { return stored_->done(); }
 
  private:
   void refill() {
     if (at_end_) return;
-    const size_t n = file_.read(input_.data(), input_.size());
+    const size_t n = stored_->read(input_.data(), input_.size());
     at_end_ = n == 0;
     stream_.next_in = reinterpret_cast<Bytef*>(input_.data());
     stream_.avail_in = static_cast<uInt>(n);
   }
 
-  InputFile file_;
+  std::unique_ptr<StoredBytes> stored_;
   std::vector<char> input_;
   z_stream stream_{};
   bool inside_member_ = true, at_end_ = false;  // an empty file is a truncated one
@@ -170,8 +176,8 @@ class GzipSource : public ByteSource {
 // One or more zstd frames. zstd itself refuses windows above 128 MiB.
 class ZstdSource : public ByteSource {
  public:
-  explicit ZstdSource(const fs::path& path)
-      : file_(path), buffer_(kInputBuffer), stream_(ZSTD_createDStream()) {
+  ZstdSource(const fs::path& path, std::unique_ptr<StoredBytes> stored)
+      : stored_(std::move(stored)), buffer_(kInputBuffer), stream_(ZSTD_createDStream()) {
     if (stream_ == nullptr)
       core::fail(ExitCode::kOutOfMemory, {.path = path, .field = "zstd", .found = "no memory"});
   }
@@ -191,17 +197,17 @@ class ZstdSource : public ByteSource {
     }
     return output.pos;
   }
-  uint64_t input_size() const override { return file_.size(); }
-  uint64_t input_read() const override { return file_.done(); }
+  uint64_t input_size() const override { return stored_->size(); }
+  uint64_t input_read() const override { return stored_->done(); }
 
  private:
   struct FreeStream {
     void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
   };
 
-  void refill() { input_ = {buffer_.data(), file_.read(buffer_.data(), buffer_.size()), 0}; }
+  void refill() { input_ = {buffer_.data(), stored_->read(buffer_.data(), buffer_.size()), 0}; }
 
-  InputFile file_;
+  std::unique_ptr<StoredBytes> stored_;
   std::vector<char> buffer_;
   std::unique_ptr<ZSTD_DStream, FreeStream> stream_;
   ZSTD_inBuffer input_{nullptr, 0, 0};
@@ -211,9 +217,14 @@ class ZstdSource : public ByteSource {
 }  // namespace
 
 std::unique_ptr<ByteSource> open_byte_source(const fs::path& path) {
-  if (path.extension() == ".gz") return std::make_unique<GzipSource>(path);
-  if (path.extension() == ".zst") return std::make_unique<ZstdSource>(path);
-  return std::make_unique<PlainSource>(path);
+  return make_byte_source(path, std::make_unique<InputFile>(path));
+}
+
+std::unique_ptr<ByteSource> make_byte_source(const fs::path& path,
+                                             std::unique_ptr<StoredBytes> stored) {
+  if (path.extension() == ".gz") return std::make_unique<GzipSource>(path, std::move(stored));
+  if (path.extension() == ".zst") return std::make_unique<ZstdSource>(path, std::move(stored));
+  return std::make_unique<PlainSource>(path, std::move(stored));
 }
 
 }  // namespace data

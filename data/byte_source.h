@@ -14,6 +14,17 @@ struct DamagedStream {
   std::string format, found;  // "gzip", "the file ends inside the stream"
 };
 
+// The bytes as they are stored.
+class StoredBytes {
+ public:
+  virtual ~StoredBytes() = default;
+
+  // Up to `capacity` bytes; 0 only at the end. Throws as ByteSource::read does.
+  virtual size_t read(char* out, size_t capacity) = 0;
+  virtual uint64_t size() const = 0;
+  virtual uint64_t done() const = 0;  // bytes read
+};
+
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
@@ -30,5 +41,9 @@ class ByteSource {
 // By extension: .gz, .zst, anything else is plain. Throws kMissingInput / kPermission when it
 // cannot be opened, kBadData when a plain file starts like gzip, zstd, zip or Parquet.
 std::unique_ptr<ByteSource> open_byte_source(const std::filesystem::path& path);
+
+// The same for any stored bytes; `path` only names them.
+std::unique_ptr<ByteSource> make_byte_source(const std::filesystem::path& path,
+                                             std::unique_ptr<StoredBytes> stored);
 
 }  // namespace data

@@ -8,9 +8,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "core/file.h"
+#include "data/shard_files.h"
 
 namespace data {
 
@@ -29,8 +31,8 @@ class Shard {
   explicit Shard(const std::filesystem::path& path, int64_t vocab_size = 0);
 
   const std::filesystem::path& path() const { return file_.path(); }
-  int64_t tokens() const { return tokens_; }
-  int token_size() const { return token_size_; }
+  int64_t tokens() const { return ids_->size(); }
+  int token_size() const { return ids_->token_size(); }
   uint64_t bytes() const { return file_.bytes().size(); }
 
   // Copies tokens [begin, begin + count) to `out` [count]. Every id written is below the vocabulary
@@ -61,18 +63,13 @@ class Shard {
 
   static Stamp stamp_of(const std::filesystem::path& path);
   void check_unchanged() const;
-  int read_metadata();  // the token size it states, 0 when there is no metadata
-  void check_metadata_count() const;
-  void check_index() const;
-  uint32_t token(int64_t position) const;
-  [[noreturn]] void fail_token(int64_t position, int64_t vocab_size) const;
+  std::optional<ShardMetadata> read_metadata() const;
+  int known_token_size(const std::optional<ShardMetadata>& metadata) const;
 
   core::MappedFile file_;
   Stamp stamp_;
   int64_t vocab_size_;
-  int token_size_ = 0;
-  int64_t tokens_ = 0;
-  int64_t metadata_tokens_ = -1;  // -1: no metadata
+  std::optional<TokenBytes> ids_;  // Invariant: set by the constructor
 };
 
 }  // namespace data

@@ -51,6 +51,14 @@ TextReader::TextReader(const fs::path& path, TextReaderOptions options)
       json_lines_(holds_json_lines(path)),
       buffer_(kBuffer) {}
 
+TextReader::TextReader(const fs::path& path, std::unique_ptr<StoredBytes> stored,
+                       TextReaderOptions options)
+    : path_(path),
+      options_(std::move(options)),
+      source_(make_byte_source(path, std::move(stored))),
+      json_lines_(holds_json_lines(path)),
+      buffer_(kBuffer) {}
+
 void TextReader::refuse(const std::string& field, const std::string& expected,
                         const std::string& found, const std::string& hint) const {
   core::fail(ExitCode::kBadData, {.path = path_,

@@ -32,6 +32,10 @@ class TextReader {
   // is neither .jsonl nor .txt (with or without .gz or .zst).
   explicit TextReader(const std::filesystem::path& path, TextReaderOptions options = {});
 
+  // The same over stored bytes; `path` names them and tells their format.
+  TextReader(const std::filesystem::path& path, std::unique_ptr<StoredBytes> stored,
+             TextReaderOptions options);
+
   // The next document, false at the end. Throws kBadData naming file and line for text that is too
   // long or not UTF-8, lines that are not JSON or lack the key, and damaged compressed data. Holds
   // one document and a fixed buffer in memory.

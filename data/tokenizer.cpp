@@ -24,6 +24,8 @@
 namespace data {
 namespace {
 
+constexpr uint64_t kMaxFileBytes = uint64_t{256} << 20;
+
 // What one call of encode needs for itself and the next one can use again.
 struct Scratch {
   Bpe::Workspace work;
@@ -56,7 +58,7 @@ class ScratchPool {
 }  // namespace
 
 struct Tokenizer::State {
-  State(const std::filesystem::path& file, const JsonNode& root);
+  State(const std::filesystem::path& file, std::string content_hash, const JsonNode& root);
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
@@ -81,9 +83,10 @@ struct Tokenizer::State {
   mutable ScratchPool pool;
 };
 
-Tokenizer::State::State(const std::filesystem::path& file, const JsonNode& root)
+Tokenizer::State::State(const std::filesystem::path& file, std::string content_hash,
+                        const JsonNode& root)
     : path(file),
-      hash(core::hash_file_hex(file)),
+      hash(std::move(content_hash)),
       normalizer(Normalizer::parse(root.find("normalizer"))),
       pre_tokenizer(PreTokenizer::parse(root.find("pre_tokenizer"))),
       model(Bpe::parse(root.at("model"), pre_tokenizer.byte_level())),
@@ -153,13 +156,17 @@ Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file) {
   const std::filesystem::path file = std::filesystem::is_directory(dir_or_file, ignored)
                                          ? dir_or_file / "tokenizer.json"
                                          : dir_or_file;
-  const nlohmann::json json = core::read_json(file.string());
+  return parse(file, core::read_text(file, kMaxFileBytes));
+}
+
+Tokenizer Tokenizer::parse(const std::filesystem::path& file, const std::string& text) {
+  const nlohmann::json json = core::parse_json(file.string(), text);
   const JsonNode root(json, file.string());
   root.allow_keys({"version", "truncation", "padding", "added_tokens", "normalizer",
                    "pre_tokenizer", "post_processor", "decoder", "model"});
   if (const auto version = root.find("version"); version && version->string() != "1.0")
     version->refuse("\"1.0\"");
-  return Tokenizer(std::make_shared<const State>(file, root));
+  return Tokenizer(std::make_shared<const State>(file, core::hash_hex(text), root));
 }
 
 std::vector<uint32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {

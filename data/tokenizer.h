@@ -21,6 +21,9 @@ class Tokenizer {
   // kPermission, kBadData with file and path of the first thing that is wrong or not supported.
   static Tokenizer load(const std::filesystem::path& dir_or_file);
 
+  // The same from the text of the file; `file` names it in errors.
+  static Tokenizer parse(const std::filesystem::path& file, const std::string& text);
+
   // Added tokens in the text are recognized always; `add_special_tokens` applies the template.
   // Throws kBadData, with the byte offset, if `text` is not UTF-8.
   std::vector<uint32_t> encode(std::string_view text, bool add_special_tokens) const;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "core/json.h"
 #include "model/hf_json.h"
 
@@ -305,8 +306,13 @@ std::vector<int64_t> read_eos_token_ids(const std::string& path, const nlohmann:
 
 LlamaConfig read_hf_config(const std::filesystem::path& config_json,
                            std::vector<std::string>* ignored_keys) {
-  const std::string path = config_json.string();
-  const nlohmann::json document = core::read_json(path, kMaxFileBytes);
+  return parse_hf_config(config_json.string(), core::read_text(config_json, kMaxFileBytes),
+                         ignored_keys);
+}
+
+LlamaConfig parse_hf_config(const std::string& path, const std::string& text,
+                            std::vector<std::string>* ignored_keys) {
+  const nlohmann::json document = core::parse_json(path, text);
   JsonObject json(path, "", document);
   const Family& family = read_family(json);
   refuse_unsupported(json);

@@ -19,6 +19,10 @@ namespace model {
 LlamaConfig read_hf_config(const std::filesystem::path& config_json,
                            std::vector<std::string>* ignored_keys = nullptr);
 
+// The same from the text of the file; `path` names it in errors.
+LlamaConfig parse_hf_config(const std::string& path, const std::string& text,
+                            std::vector<std::string>* ignored_keys = nullptr);
+
 // The value of `eos_token_id` in either file of a folder: an id, a list of ids, null or absent.
 // Requires: `object` is a JSON object; `path` names it in errors.
 std::vector<int64_t> read_eos_token_ids(const std::string& path, const nlohmann::json& object);

@@ -2,10 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <string_view>
-
 #include "core/error.h"
-#include "core/json.h"
+#include "core/file.h"
+#include "model/hf_index.h"
 #include "model/hf_json.h"
 
 namespace model {
@@ -15,17 +14,11 @@ namespace fs = std::filesystem;
 using core::ExitCode;
 
 constexpr uint64_t kMaxIndexBytes = uint64_t{64} << 20;
-constexpr size_t kMaxTensors = 65'536;
 
 // A dangling link is there too: opening it says what is wrong.
 bool is_there(const fs::path& path) {
   std::error_code error;
   return fs::exists(fs::symlink_status(path, error));
-}
-
-bool is_plain_name(std::string_view name) {
-  return !name.empty() && name != "." && name != ".." &&
-         name.find_first_of(std::string_view("/\\:\0", 4)) == std::string_view::npos;
 }
 
 }  // namespace
@@ -60,23 +53,18 @@ HfShards::HfShards(const fs::path& folder, std::vector<std::string>& notes) {
 
 void HfShards::open_index(const fs::path& index, std::vector<std::string>& notes) {
   const std::string path = index.string();
-  const nlohmann::json document = core::read_json(path, kMaxIndexBytes);
-  JsonObject top(path, "", document);
-  const nlohmann::json* listed = top.find("weight_map");
-  if (listed == nullptr) top.fail("weight_map", "an object", "nothing");
-  const JsonObject weight_map(path, "weight_map", *listed);
-  if (listed->size() > kMaxTensors)
-    top.fail("weight_map", fmt::format("at most {} tensors", kMaxTensors),
-             std::to_string(listed->size()));
-  for (const auto& [tensor, file] : listed->items()) {
-    if (!file.is_string()) weight_map.fail(tensor, "a file name", shown(file));
-    const std::string name = file.get<std::string>();
-    if (!is_plain_name(name))
-      weight_map.fail(tensor, "the plain name of a file in the same folder", shown(file));
+  const HfIndex parsed = parse_hf_index(path, core::read_text(index, kMaxIndexBytes));
+  const auto refuse = [&](const std::string& tensor, const std::string& expected,
+                          const std::string& found) {
+    core::fail(
+        ExitCode::kBadData,
+        {.path = path, .field = "weight_map." + tensor, .expected = expected, .found = found});
+  };
+  for (const auto& [tensor, name] : parsed.weight_map) {
     auto it = files_.find(name);
     if (it == files_.end())
       it = files_.emplace(name, SafetensorsFile(index.parent_path() / name)).first;
-    if (!it->second.contains(tensor)) weight_map.fail(tensor, "in " + name, "no such tensor there");
+    if (!it->second.contains(tensor)) refuse(tensor, "in " + name, "no such tensor there");
     tensors_[tensor] = &it->second;
   }
   uint64_t bytes = 0;
@@ -85,7 +73,7 @@ void HfShards::open_index(const fs::path& index, std::vector<std::string>& notes
     for (const auto& [tensor, stored] : file.tensors()) {
       bytes += stored.end - stored.begin;
       const auto [it, is_new] = holder.emplace(tensor, file_name);
-      if (!is_new) weight_map.fail(tensor, "in one file only", it->second + " and " + file_name);
+      if (!is_new) refuse(tensor, "in one file only", it->second + " and " + file_name);
       if (!tensors_.contains(tensor))
         notes.push_back(
             fmt::format("{}: {} of {} is not listed and left out", path, tensor, file_name));
@@ -97,13 +85,9 @@ void HfShards::open_index(const fs::path& index, std::vector<std::string>& notes
         !files_.contains(entry.path().filename().string()))
       notes.push_back(fmt::format("{}: no tensor is listed in {}, which is left out", path,
                                   entry.path().filename().string()));
-  if (const nlohmann::json* metadata = top.find("metadata")) {
-    JsonObject object(path, "metadata", *metadata);
-    const nlohmann::json* total = object.find("total_size");
-    if (total != nullptr && *total != bytes)
-      notes.push_back(fmt::format("{}: total_size is {}, the tensors have {} bytes", path,
-                                  shown(*total), bytes));
-  }
+  if (!parsed.total_size.is_null() && parsed.total_size != bytes)
+    notes.push_back(fmt::format("{}: total_size is {}, the tensors have {} bytes", path,
+                                shown(parsed.total_size), bytes));
 }
 
 }  // namespace model

@@ -131,10 +131,10 @@ std::string header_json(const std::vector<const Entry*>& order,
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
     : file_(path), header_(parse_safetensors_header(path.string(), file_.bytes())) {}
 
-const StoredTensor& SafetensorsFile::at(const std::string& name) const {
-  const auto it = header_.tensors.find(name);
-  if (it == header_.tensors.end())
-    core::fail(ExitCode::kBadData, {.path = path().string(),
+const StoredTensor& SafetensorsHeader::at(const std::string& path, const std::string& name) const {
+  const auto it = tensors.find(name);
+  if (it == tensors.end())
+    core::fail(ExitCode::kBadData, {.path = path,
                                     .place = name,
                                     .field = "tensor",
                                     .expected = "in the file",
@@ -142,24 +142,27 @@ const StoredTensor& SafetensorsFile::at(const std::string& name) const {
   return it->second;
 }
 
+const StoredTensor& SafetensorsFile::at(const std::string& name) const {
+  return header_.at(path().string(), name);
+}
+
 std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const {
-  const StoredTensor& t = at(name);
-  return file_.bytes().subspan(header_.data_offset + t.begin, t.end - t.begin);
+  return header_.bytes_of(at(name), file_.bytes());
 }
 
 ag::Tensor SafetensorsFile::load(const std::string& name) const {
-  const StoredTensor& t = at(name);
+  return load_tensor(path().string(), name, at(name), bytes(name));
+}
+
+ag::Tensor load_tensor(const std::string& path, const std::string& name, const StoredTensor& t,
+                       std::span<const std::byte> stored) {
   const auto refuse = [&](const char* field, const std::string& expected,
                           const std::string& found) {
-    core::fail(ExitCode::kBadData, {.path = path().string(),
-                                    .place = name,
-                                    .field = field,
-                                    .expected = expected,
-                                    .found = found});
+    core::fail(ExitCode::kBadData,
+               {.path = path, .place = name, .field = field, .expected = expected, .found = found});
   };
   if (t.shape.size() > ag::Shape::kMaxRank) refuse("shape", "at most 4 dimensions", to_string(t));
   const ag::Shape shape = shape_of(t.shape);
-  const std::span<const std::byte> stored = bytes(name);
   if (t.dtype == "F32") return copy(shape, ag::DType::f32, stored);
   if (t.dtype == "BF16") return copy(shape, ag::DType::bf16, stored);
   if (t.dtype == "F64") return copy(shape, ag::DType::f64, stored);

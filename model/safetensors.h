@@ -31,12 +31,26 @@ struct SafetensorsHeader {
   std::map<std::string, StoredTensor> tensors;
   std::map<std::string, std::string> metadata;
   uint64_t data_offset = 0;  // where the data section starts in the file
+
+  // Throws kBadData naming `path` when there is no such tensor.
+  const StoredTensor& at(const std::string& path, const std::string& name) const;
+  // The stored bytes of a tensor. Requires: `file` is what the header was parsed from.
+  std::span<const std::byte> bytes_of(const StoredTensor& tensor,
+                                      std::span<const std::byte> file) const {
+    return file.subspan(data_offset + tensor.begin, tensor.end - tensor.begin);
+  }
 };
 
 // Throws kBadData naming `path`, tensor or byte, expected and found. Limits: 100,000,000 bytes,
 // 65,536 tensors, names of 512 bytes, 64 dimensions.
 SafetensorsHeader parse_safetensors_header(const std::string& path,
                                            std::span<const std::byte> file);
+
+// A copy of the tensor whose stored bytes are given, at no particular alignment. F32, BF16, F64,
+// I32 keep their type, F16 is widened to f32 exactly, I64 becomes i32 and every value must fit.
+// Throws kBadData for other types and for more than 4 dimensions.
+ag::Tensor load_tensor(const std::string& path, const std::string& name, const StoredTensor& tensor,
+                       std::span<const std::byte> stored);
 
 class SafetensorsFile {
  public:
@@ -51,8 +65,7 @@ class SafetensorsFile {
   const StoredTensor& at(const std::string& name) const;
   // The stored bytes, at no particular alignment.
   std::span<const std::byte> bytes(const std::string& name) const;
-  // A copy. F32, BF16, F64, I32 keep their type, F16 is widened to f32 exactly, I64 becomes i32
-  // and every value must fit. Throws kBadData for other types and for more than 4 dimensions.
+  // load_tensor() of it.
   ag::Tensor load(const std::string& name) const;
 
  private:

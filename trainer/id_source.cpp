@@ -5,14 +5,12 @@
 
 #include "core/error.h"
 #include "core/hash.h"
-#include "model/safetensors.h"
 
 namespace trainer {
 namespace {
 
 using core::ExitCode;
 
-constexpr char kInputIds[] = "input_ids";
 constexpr int64_t kDefaultSequenceLength = 1024;
 
 WindowSource from_shard(const fs::path& path, const IdSource& source,
@@ -68,35 +66,6 @@ std::string describe(const std::vector<WindowSource>& sets) {
     text += (text.empty() ? "" : "; ") + fs::path(set.name).filename().string() + " (" +
             set.protocol + ", XXH3-128 " + set.fingerprint + ")";
   return text;
-}
-
-ag::Tensor read_ids(const fs::path& path, int64_t vocab_size) {
-  const model::SafetensorsFile file(path);
-  const model::StoredTensor& stored = file.at(kInputIds);
-  const bool filled = std::all_of(stored.shape.begin(), stored.shape.end(),
-                                  [](int64_t extent) { return extent > 0; });
-  if ((stored.dtype != "I32" && stored.dtype != "I64") || stored.shape.size() != 2 || !filled)
-    core::fail(ExitCode::kBadData, {.path = path,
-                                    .place = kInputIds,
-                                    .field = "tensor",
-                                    .expected = "I32 or I64 [B, S], not empty",
-                                    .found = stored.dtype + " " + model::to_string(stored)});
-  const ag::Tensor ids = file.load(kInputIds);
-  const std::vector<int32_t> values = ids.to_host<int32_t>();
-  const auto bad = std::find_if(values.begin(), values.end(),
-                                [&](int32_t id) { return id < 0 || id >= vocab_size; });
-  if (bad != values.end()) {
-    const int64_t at = bad - values.begin();
-    core::fail(ExitCode::kBadData,
-               {.path = path,
-                .place = std::string(kInputIds) + " row " + std::to_string(at / ids.cols()) +
-                         " column " + std::to_string(at % ids.cols()),
-                .field = "id",
-                .expected = "0 to " + std::to_string(vocab_size - 1) + " (the model's vocabulary)",
-                .found = std::to_string(*bad),
-                .hint = "encode the text with this model's tokenizer"});
-  }
-  return ids;
 }
 
 int64_t total_windows(const std::vector<WindowSource>& sets) {

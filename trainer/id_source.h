@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "autograd/core/tensor.h"
 #include "model/config.h"
 #include "trainer/evaluate.h"
+#include "trainer/ids_file.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {
@@ -21,10 +21,6 @@ std::vector<WindowSource> open_windows(const IdSource& source, const model::Llam
 
 // What the sets are, with the fingerprint of each: recorded in the statistics of a calibration.
 std::string describe(const std::vector<WindowSource>& sets);
-
-// input_ids [B, S] as i32. Throws kBadData naming file, row and column for an id outside [0,
-// vocab_size), kBadData for another type (I32 and I64 are read), rank or an empty tensor.
-ag::Tensor read_ids(const std::filesystem::path& path, int64_t vocab_size);
 
 int64_t total_windows(const std::vector<WindowSource>& sets);
 
