@@ -222,8 +222,13 @@ VerbAction declare_validate(CLI::App& app) {
 
 VerbAction declare_config(CLI::App& app) {
   auto o = std::make_shared<ConfigOptions>();
+  CLI::Option* config =
+      add_path(app, "CONFIG", o->config, "configuration (.yaml): every value that it results in");
+  app.add_option("OVERRIDES", o->overrides, "key=value, as with train")->type_name("key=value");
   app.add_flag("--defaults", o->defaults, "every key with its default and what it means, as YAML")
-      ->required();
+      ->excludes(config);
+  app.add_flag("--run-folder", o->run_folder, "only the folder of the run of CONFIG")
+      ->needs(config);
   return [o](Session& s) { return run_config(*o, s); };
 }
 
@@ -280,6 +285,7 @@ const std::vector<Verb>& verbs() {
        false, declare_validate},
       {"config", "Run", "Write the configuration with all defaults",
        "  mha2mla config --defaults > my.yaml\n"
+       "  mha2mla config my.yaml tokens.train_steps=100\n"
        "  mha2mla config --defaults --json\n",
        false, declare_config},
       {"inspect", "Inspect", "Show what is in a model, checkpoint, run, shard or tokenizer",

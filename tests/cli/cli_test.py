@@ -375,7 +375,18 @@ class Others(CliTest):
         done = self.run_program("config", "--defaults")
         self.assertEqual(done.returncode, 0)
         self.assertEqual(self.run_json("config", "--defaults")["yaml"], done.stdout)
-        self.assert_refused(USAGE, ["--defaults is required"], "config")
+        self.assert_refused(USAGE, ["--defaults or a configuration"], "config")
+
+    def test_resolved_configuration(self):
+        config = self.folder / "resolve.yaml"
+        config.write_text("general: {project: p, output_dir: /somewhere}\nmodel: {init_from: m}\n"
+                          "data_stages: [{data: {dataset: {dataset_folder: a.ds}}}]\ntokens: {train_steps: 3}\n")
+        done = self.run_program("config", config, "general.run=r", "--run-folder")
+        self.assertEqual((done.returncode, done.stdout), (0, "/somewhere/p/r\n"))
+        report = self.run_json("config", config, "tokens.train_steps=7")
+        self.assertEqual(report["run_folder"], "/somewhere/p/default")
+        self.assertIn("train_steps: 7\n", report["yaml"])
+        self.assertFalse(Path("/somewhere").exists())
 
 
 if __name__ == "__main__":

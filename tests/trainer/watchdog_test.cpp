@@ -171,7 +171,8 @@ TEST_F(WatchdogTest, NoLimitIsNoPhase) {
 TEST_F(WatchdogTest, AnAbortThatHangsIsForced) {
   WatchdogOptions hanging = options();
   hanging.abort_time = 20ms;
-  hanging.abort = [this](const std::string&) {
+  hanging.abort = [this, say = hanging.abort](const std::string& line) {
+    say(line);
     for (int i = 0; i < 2000 && !forced_; ++i) std::this_thread::sleep_for(1ms);
   };
   Watchdog watchdog(hanging);

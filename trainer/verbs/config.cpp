@@ -8,15 +8,25 @@
 namespace trainer {
 
 nlohmann::json run_config(const ConfigOptions& options, Session& session) {
-  if (!options.defaults)
+  if (!options.defaults && options.config.empty())
     core::fail(core::ExitCode::kUsage, {.path = "mha2mla config",
                                         .field = "option",
-                                        .expected = "--defaults",
+                                        .expected = "--defaults or a configuration",
                                         .found = "nothing"});
-  std::string yaml = defaults_yaml();
-  if (session.json) return {{"yaml", yaml}};
-  if (yaml.ends_with('\n')) yaml.pop_back();
-  session.say(yaml);
+  if (options.defaults) {
+    std::string yaml = defaults_yaml();
+    if (session.json) return {{"yaml", yaml}};
+    yaml.pop_back();
+    session.say(yaml);
+    return nlohmann::json::object();
+  }
+  const Config config = load_config(options.config, options.overrides);
+  const GeneralConfig& g = config.general;
+  const std::string run_folder = fs::path(g.output_dir) / g.project / g.run;
+  std::string yaml = dump_resolved(config);
+  if (session.json) return {{"yaml", yaml}, {"run_folder", run_folder}};
+  yaml.pop_back();
+  session.say(options.run_folder ? run_folder : yaml);
   return nlohmann::json::object();
 }
 

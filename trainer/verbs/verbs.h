@@ -99,8 +99,11 @@ struct ValidateOptions {
   int64_t ranks = 1;  // that the run is going to have, all on this node
 };
 
+// One of: all defaults, the resolved configuration of a file, the folder of its run.
 struct ConfigOptions {
-  bool defaults = false;
+  bool defaults = false, run_folder = false;
+  fs::path config;
+  std::vector<std::string> overrides;
 };
 
 nlohmann::json run_train(const TrainOptions& options, Session& session);
