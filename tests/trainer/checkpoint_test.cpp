@@ -9,8 +9,8 @@
 #include <limits>
 
 #include "core/hash.h"
-#include "trainer/retention.h"
 #include "tests/trainer/temporary_folder.h"
+#include "trainer/retention.h"
 
 namespace {
 
@@ -227,13 +227,16 @@ TEST_F(Checkpoint, NoneValidIs76AndNothingMoves) {
   EXPECT_FAILS(kNoValidCheckpoint, "quarantine", newest_valid(dir_, Invalid::quarantine));
 }
 
-TEST_F(Checkpoint, NonFiniteStateIsNotResumed) {
+TEST_F(Checkpoint, NonFiniteStateIsNeitherSavedNorResumed) {
   Toy toy;
   toy.train(1);
   toy.save(dir_);
   toy.train(1);
   static_cast<float*>(toy.moment.view().data)[5] = std::numeric_limits<float>::infinity();
-  toy.save(dir_);
+  EXPECT_FAILS(kNumerical, "optimizer.m/layers.0.w[5]", toy.save(dir_));
+  EXPECT_FALSE(fs::exists(step(2)));
+  const Manifest manifest{.step = 2, .values = toy.registry.values()};  // by one that does not look
+  write_folder(step(2), {"2", "state", toy.registry.sources(), {}, manifest}, IfExists::refuse);
   EXPECT_FAILS(kNumerical, "optimizer.m/layers.0.w[5]", verify_checkpoint(step(2), true));
   EXPECT_EQ(newest_valid(dir_, Invalid::leave)->step, 1);
   toy.best = std::numeric_limits<double>::quiet_NaN();
@@ -316,7 +319,8 @@ TEST_F(Checkpoint, RetentionKeepsTheNewestAndEveryNth) {
     toy.train(1);
     toy.save(dir_);
   }
-  EXPECT_EQ(apply_retention(dir_, {.keep_last = 2, .keep_every = 3}), (std::vector<int64_t>{5, 4, 2, 1}));
+  EXPECT_EQ(apply_retention(dir_, {.keep_last = 2, .keep_every = 3}),
+            (std::vector<int64_t>{5, 4, 2, 1}));
   std::vector<int64_t> steps;
   for (const auto& found : find_checkpoints(dir_)) steps.push_back(found.step);
   EXPECT_EQ(steps, (std::vector<int64_t>{7, 6, 3}));
