@@ -120,10 +120,7 @@ std::string move_to_quarantine(const fs::path& path, const std::string& reason) 
   fs::path target = folder / path.filename();
   if (fs::exists(target)) target = folder / with_nonce(path.filename());
   core::write_file_atomically(target.string() + ".reason.txt", reason + "\n");
-  std::error_code error;
-  fs::rename(path, target, error);
-  if (error) core::fail_errno("rename", path, error.value());
-  core::sync_directory(path.parent_path());
+  core::rename_durably(path, target);
   return target;
 }
 
@@ -199,9 +196,9 @@ Manifest load_checkpoint(const fs::path& path, StateRegistry& registry) {
 std::vector<CheckpointPath> find_checkpoints(const fs::path& directory) {
   std::vector<CheckpointPath> found;
   if (!fs::is_directory(directory)) return found;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    const std::optional<int64_t> step = step_of(entry.path().filename());
-    if (step) found.push_back({*step, entry.path()});
+  for (const fs::path& path : core::list_directory(directory)) {
+    const std::optional<int64_t> step = step_of(path.filename());
+    if (step) found.push_back({*step, path});
   }
   std::sort(found.begin(), found.end(),
             [](const CheckpointPath& a, const CheckpointPath& b) { return a.step > b.step; });
@@ -250,11 +247,11 @@ std::vector<std::string> set_aside_newer(const fs::path& directory, int64_t step
 }
 
 std::vector<std::string> remove_leftovers(const fs::path& directory) {
-  static const std::regex kOwn(R"(\.(tmp|trash)-[0-9]+-[0-9a-f]{16}(\.old)?)");
+  static const std::regex kOwn(R"(\.(tmp|trash)-[0-9]+-[0-9a-f]{16}(\.old)?|LATEST\.tmp\.[0-9]+)");
   std::vector<std::string> removed;
   if (!fs::is_directory(directory)) return removed;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    const std::string name = entry.path().filename();
+  for (const fs::path& path : core::list_directory(directory)) {
+    const std::string name = path.filename();
     if (std::regex_match(name, kOwn)) removed.push_back(name);
   }
   for (const std::string& name : removed) discard_folder(directory / name);

@@ -1,8 +1,6 @@
 #include "trainer/checkpoint_folder.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <stdio.h>
 
 #include <cerrno>
 #include <random>
@@ -13,6 +11,7 @@
 #include "core/failpoint.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "core/io.h"
 
 namespace trainer {
 namespace {
@@ -20,19 +19,11 @@ namespace {
 using core::ExitCode;
 namespace fs = std::filesystem;
 
-fs::path parent_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
-bool rename_with(const fs::path& from, const fs::path& to, unsigned flags) {
-  return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) == 0;
-}
-
 // The temporary folder; removed unless committed.
 class Staging {
  public:
   Staging(const fs::path& target, const std::string& tag)
-      : target_(target), path_(parent_of(target) / with_nonce(".tmp-" + tag)) {
+      : target_(target), path_(core::folder_of(target) / with_nonce(".tmp-" + tag)) {
     core::create_directories(path_);
   }
   Staging(const Staging&) = delete;
@@ -45,18 +36,18 @@ class Staging {
   void commit(IfExists if_exists) {
     core::sync_directory(path_);
     core::failpoint("checkpoint.before_rename");
-    if (!rename_with(path_, target_, RENAME_NOREPLACE)) {
+    if (core::io::rename_to_new(path_, target_) != 0) {
       if (errno == EINVAL || errno == ENOSYS)
         rename_plainly(if_exists);  // a file system without the flags
       else if (errno != EEXIST)
         core::fail_errno("rename", target_, errno);
       else if (if_exists == IfExists::refuse)
         refuse_existing();
-      else if (!rename_with(path_, target_, RENAME_EXCHANGE))
+      else if (core::io::exchange(path_, target_) != 0)
         core::fail_errno("exchange", target_, errno);
     }
     core::failpoint("checkpoint.after_rename");
-    core::sync_directory(parent_of(target_));
+    core::sync_directory(core::folder_of(target_));
   }
 
  private:
@@ -72,11 +63,10 @@ class Staging {
     const fs::path old = path_.string() + ".old";
     const bool exists = fs::exists(target_);
     if (exists && if_exists == IfExists::refuse) refuse_existing();
-    if (exists && ::rename(target_.c_str(), old.c_str()) != 0)
-      core::fail_errno("rename", target_, errno);
-    if (::rename(path_.c_str(), target_.c_str()) != 0) {
+    if (exists && core::io::rename(target_, old) != 0) core::fail_errno("rename", target_, errno);
+    if (core::io::rename(path_, target_) != 0) {
       const int error = errno;
-      if (exists) ::rename(old.c_str(), target_.c_str());
+      if (exists) core::io::rename(old, target_);
       core::fail_errno("rename", target_, error);
     }
     if (exists) discard_folder(old);
@@ -99,7 +89,7 @@ uint64_t bytes_needed(const FolderContents& contents) {
 
 void require_free_space(const fs::path& target, uint64_t needed) {
   const uint64_t wanted = needed + needed / 5;
-  const uint64_t available = core::free_disk_bytes(parent_of(target));
+  const uint64_t available = core::free_disk_bytes(core::folder_of(target));
   if (available >= wanted) return;
   core::fail(ExitCode::kIo, {.path = target,
                              .field = "disk space",
@@ -114,9 +104,8 @@ void fill(const fs::path& folder, FolderContents& contents) {
                                   contents.bytes_per_file, contents.scan);
   for (const fs::path& file : contents.companions)
     core::copy_file_atomically(file, folder / file.filename());
-  for (const auto& entry : fs::directory_iterator(folder))
-    manifest.files[entry.path().filename()] = {entry.file_size(),
-                                               core::hash_file_hex(entry.path())};
+  for (const fs::path& file : core::list_directory(folder))
+    manifest.files[file.filename()] = {fs::file_size(file), core::hash_file_hex(file)};
   core::failpoint("checkpoint.before_manifest");
   core::write_file_atomically(folder / kManifestName, format_manifest(manifest));
   core::failpoint("checkpoint.after_manifest");
@@ -130,16 +119,18 @@ std::string with_nonce(const std::string& name) {
 }
 
 void discard_folder(const fs::path& folder) noexcept {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error))
-    if (entry.is_regular_file(error) && entry.path().extension() == ".h5")
-      fs::resize_file(entry.path(), 0, error);
-  fs::remove_all(folder, error);
+  try {
+    for (const fs::path& file : core::list_directory(folder))
+      if (file.extension() == ".h5") core::truncate_to_nothing(file);
+  } catch (const std::exception&) {
+    // Not there, or not to be listed: what can be removed still is.
+  }
+  core::remove_tree(folder);
 }
 
 std::string write_folder(const fs::path& path, FolderContents contents, IfExists if_exists) {
   const fs::path target = path.has_filename() ? path : path.parent_path();  // "out/" is "out"
-  core::create_directories(parent_of(target));
+  core::create_directories(core::folder_of(target));
   if (if_exists == IfExists::refuse && fs::exists(fs::symlink_status(target)))
     core::fail(ExitCode::kRunLocked, {.path = target,
                                       .field = "folder",
@@ -160,7 +151,7 @@ std::string write_folder(const fs::path& path, FolderContents contents, IfExists
     // kBadData: what came back from the disk is not what was written, which is the disk's fault.
     throw core::Error(ExitCode::kIo, fmt::format("{} (writing {} needs {} bytes, {} are free)",
                                                  e.what(), target.string(), needed,
-                                                 core::free_disk_bytes(parent_of(target))));
+                                                 core::free_disk_bytes(core::folder_of(target))));
   }
 }
 
@@ -176,9 +167,9 @@ Manifest verify_folder(const fs::path& folder, Depth depth) {
                                       .expected = fmt::format("{} bytes", file.bytes),
                                       .found = fmt::format("{}", bytes)});
   }
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.path().extension() == ".h5" && !manifest.files.contains(entry.path().filename()))
-      core::fail(ExitCode::kBadData, {.path = entry.path(),
+  for (const fs::path& file : core::list_directory(folder))
+    if (file.extension() == ".h5" && !manifest.files.contains(file.filename()))
+      core::fail(ExitCode::kBadData, {.path = file,
                                       .field = "file",
                                       .expected = "only those of the manifest",
                                       .found = "an unknown one"});

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -13,6 +12,7 @@
 #include "core/failpoint.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "core/io.h"
 
 namespace trainer {
 namespace {
@@ -46,10 +46,10 @@ std::vector<int64_t> extents_of(const ag::Shape& shape) {
 
 // So that reading back asks the disk; where the kernel declines, memory is read.
 void drop_page_cache(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = core::io::open(path, O_RDONLY);
   if (fd < 0) return;
   ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-  ::close(fd);
+  core::io::close(fd);
 }
 
 template <class T>
@@ -136,7 +136,6 @@ std::map<std::string, TensorEntry> write_h5_set(const fs::path& folder, const st
       core::failpoint("checkpoint.during_write");
     }
     writer.close();
-    core::sync_file(folder / name);
     drop_page_cache(folder / name);
   }
   core::failpoint("checkpoint.before_verify");

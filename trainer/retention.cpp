@@ -43,10 +43,7 @@ std::set<int64_t> best_steps(const std::vector<CheckpointPath>& found, int64_t c
 // Renamed first: a half removed folder must not look like a checkpoint.
 void remove_checkpoint(const fs::path& directory, const CheckpointPath& checkpoint) {
   const fs::path trash = directory / with_nonce(fmt::format(".trash-{}", checkpoint.step));
-  std::error_code error;
-  fs::rename(checkpoint.path, trash, error);
-  if (error) core::fail_errno("rename", checkpoint.path, error.value());
-  core::sync_directory(directory);
+  core::rename_durably(checkpoint.path, trash);
   core::failpoint("checkpoint.during_retention");
   discard_folder(trash);
 }

@@ -2,17 +2,18 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cmath>
 #include <optional>
+#include <regex>
 #include <string_view>
 #include <utility>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/io.h"
 #include "trainer/manifest.h"
 
 namespace trainer {
@@ -48,7 +49,7 @@ void make_folder(const fs::path& path) {
 
 void write_all(int fd, const fs::path& path, std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    const ssize_t n = core::io::write(fd, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) core::fail_errno("write", path, errno);
     bytes.remove_prefix(static_cast<size_t>(n));
@@ -56,9 +57,17 @@ void write_all(int fd, const fs::path& path, std::string_view bytes) {
 }
 
 int open_to_append(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  const int fd = core::io::open(path, O_WRONLY | O_APPEND | O_CREAT);
   if (fd < 0) core::fail_errno("open", path, errno);
   return fd;
+}
+
+// What AtomicFile of a process that died left in the run folder itself.
+void remove_unfinished_files(const fs::path& run) {
+  static const std::regex kOwn(
+      R"(((status|result)\.json|config(\.resolved)?\.yaml|metrics(\.discarded)?\.jsonl)\.tmp\.[0-9]+)");
+  for (const fs::path& file : core::list_directory(run))
+    if (std::regex_match(file.filename().string(), kOwn)) core::io::unlink(file);
 }
 
 // The step of a line; nullopt for one that is torn or not ours.
@@ -113,28 +122,29 @@ RunFolder::RunFolder(const fs::path& output_dir, const std::string& project,
   lock();
   try {
     make_folder(checkpoints());
+    remove_unfinished_files(path_);
   } catch (...) {
-    ::close(lock_);
+    core::io::close(lock_);
     throw;
   }
 }
 
 RunFolder::~RunFolder() {
-  if (lock_ >= 0) ::close(lock_);  // which releases the lock; the file stays, it is harmless
+  if (lock_ >= 0) core::io::close(lock_);  // releases the lock; the file stays, it is harmless
 }
 
 void RunFolder::lock() {
   const fs::path path = path_ / "run.lock";
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  const int fd = core::io::open(path, O_RDWR | O_CREAT);
   if (fd < 0) core::fail_errno("open", path, errno);
   const auto give_up = [&](const char* operation) {
     const int error = errno;
-    ::close(fd);
+    core::io::close(fd);
     core::fail_errno(operation, path, error);
   };
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+  if (core::io::lock_exclusively(fd) != 0) {
     if (errno != EWOULDBLOCK) give_up("lock");
-    ::close(fd);
+    core::io::close(fd);
     const nlohmann::json owner = nlohmann::json::parse(core::read_text(path), nullptr, false);
     const auto part = [&](const char* key) {
       return owner.is_object() && owner.contains(key) ? owner[key].dump() : std::string("unknown");
@@ -150,9 +160,9 @@ void RunFolder::lock() {
   const nlohmann::json provenance = basic_provenance();
   const nlohmann::json self = {
       {"host", provenance["host"]}, {"pid", ::getpid()}, {"started", provenance["time"]}};
-  if (::ftruncate(fd, 0) != 0) give_up("truncate");
+  if (core::io::truncate(fd, 0) != 0) give_up("truncate");
   const std::string text = self.dump() + "\n";
-  if (::write(fd, text.data(), text.size()) != static_cast<ssize_t>(text.size())) give_up("write");
+  if (core::io::write(fd, text.data(), text.size()) < 0) give_up("write");
   lock_ = fd;
 }
 
@@ -171,13 +181,36 @@ void RunFolder::write_status(const nlohmann::json& status) const {
 MetricsWriter::MetricsWriter(fs::path path, int64_t resumed_step) : path_(std::move(path)) {
   discard_lines_after(path_, resumed_step);
   fd_ = open_to_append(path_);
+  struct stat info {};
+  if (core::io::stat(fd_, &info) != 0) {
+    const int error = errno;
+    core::io::close(fd_);
+    core::fail_errno("stat", path_, error);
+  }
+  size_ = static_cast<uint64_t>(info.st_size);
 }
 
-MetricsWriter::~MetricsWriter() { ::close(fd_); }
+MetricsWriter::~MetricsWriter() { core::io::close(fd_); }
 
 void MetricsWriter::append(nlohmann::json line) {
   if (replace_non_finite(line)) line["nan"] = true;
-  write_all(fd_, path_, line.dump() + "\n");
+  const std::string text = line.dump() + "\n";
+  take_back_torn_line();
+  torn_ = true;
+  try {
+    write_all(fd_, path_, text);
+  } catch (const core::Error&) {
+    take_back_torn_line();
+    throw;
+  }
+  torn_ = false;
+  size_ += text.size();
+}
+
+void MetricsWriter::take_back_torn_line() {
+  if (!torn_) return;
+  if (core::io::truncate(fd_, size_) != 0) core::fail_errno("truncate", path_, errno);
+  torn_ = false;
 }
 
 }  // namespace trainer

@@ -37,8 +37,9 @@ class RunFolder {
   int lock_ = -1;
 };
 
-// metrics.jsonl: one object per line, each with "step", handed to the system line by line. NaN and
-// infinities become null, and the line gets "nan": true.
+// metrics.jsonl: one object per line, each with "step", handed to the system line by line: a line
+// that could not be written whole is taken back. NaN and infinities become null, and the line gets
+// "nan": true.
 class MetricsWriter {
  public:
   // Lines of steps after `resumed_step`, and a torn last line, move to metrics.discarded.jsonl: the
@@ -51,8 +52,12 @@ class MetricsWriter {
   void append(nlohmann::json line);
 
  private:
+  void take_back_torn_line();
+
   std::filesystem::path path_;
   int fd_ = -1;
+  uint64_t size_ = 0;  // bytes of whole lines
+  bool torn_ = false;  // there is more than that in the file
 };
 
 }  // namespace trainer

@@ -1,0 +1,14 @@
+// An HDF5 virtual file driver whose calls go through core/io.h. Same bytes as HDF5's own "sec2"
+// driver; in addition a file that was written is durable when it is closed, and after one failed
+// call nothing more is written to it. Without locks: a run has its own (trainer/run_folder.h).
+#pragma once
+
+#include <hdf5.h>
+
+namespace trainer {
+
+// Makes files that are opened with the access list use the driver; negative on failure.
+// Requires: h5_initialize().
+herr_t use_h5_driver(hid_t access_list);
+
+}  // namespace trainer
