@@ -73,8 +73,9 @@ std::optional<ValidCheckpoint> newest_valid(const std::filesystem::path& directo
 // numbers will come again, and until then they would pass for the newest. One line per checkpoint.
 std::vector<std::string> set_aside_newer(const std::filesystem::path& directory, int64_t step);
 
-// Removes what dead writers left: .tmp-STEP-NONCE, .trash-STEP-NONCE and LATEST.tmp.PID, nothing
-// else. For the owner of the run's lock. Returns the names.
+// Removes what dead writers left in a run's folder or in its checkpoints/: .tmp-STEP-NONCE,
+// .trash-STEP-NONCE, .tmp-model-NONCE, and NAME.tmp.PID of the files that a run replaces as a
+// whole; nothing else. For the owner of the run's lock. Returns the names.
 std::vector<std::string> remove_leftovers(const std::filesystem::path& directory);
 
 }  // namespace trainer

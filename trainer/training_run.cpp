@@ -109,6 +109,7 @@ fs::path TrainingRun::choose_checkpoint() {
     if (options_.resume == "auto") {
       const auto valid = newest_valid(directory, Invalid::quarantine);
       if (!valid) return;
+    remove_leftovers(path_);
       for (const std::string& warning : valid->warnings) log_->warn(warning);
       chosen = valid->path;
       manifest = valid->manifest;

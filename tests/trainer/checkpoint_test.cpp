@@ -306,10 +306,14 @@ TEST_F(Checkpoint, LeftoversOfDeadWritersAreIgnoredAndRemoved) {
   fs::copy(step(1), dead);
   fs::copy(step(1), dir_ / ".trash-3-0123456789abcdef");
   fs::create_directories(dir_ / ".tmp-mine");
+  fs::create_directories(dir_ / ".tmp-model-0123456789abcdef/part");
+  spill(dir_ / "config.resolved.yaml.tmp.12", "");
+  spill(dir_ / "notes.json.tmp.12", "");
   fs::create_directories(dir_ / "step-2");
   EXPECT_EQ(newest_valid(dir_, Invalid::quarantine)->step, 1);
-  EXPECT_EQ(remove_leftovers(dir_).size(), 2u);
+  EXPECT_EQ(remove_leftovers(dir_).size(), 4u);
   EXPECT_FALSE(fs::exists(dead));
+  EXPECT_TRUE(fs::exists(dir_ / "notes.json.tmp.12"));
   EXPECT_TRUE(fs::exists(dir_ / ".tmp-mine") && fs::exists(dir_ / "step-2"));
 }
 
