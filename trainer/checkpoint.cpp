@@ -247,7 +247,9 @@ std::vector<std::string> set_aside_newer(const fs::path& directory, int64_t step
 }
 
 std::vector<std::string> remove_leftovers(const fs::path& directory) {
-  static const std::regex kOwn(R"(\.(tmp|trash)-[0-9]+-[0-9a-f]{16}(\.old)?|LATEST\.tmp\.[0-9]+)");
+  static const std::regex kOwn(
+      R"(\.(tmp|trash)-([0-9]+|model)-[0-9a-f]{16}(\.old)?|)"
+      R"((LATEST|(status|result)\.json|config(\.resolved)?\.yaml|hang-rank[0-9]+\.txt)\.tmp\.[0-9]+)");
   std::vector<std::string> removed;
   if (!fs::is_directory(directory)) return removed;
   for (const fs::path& path : core::list_directory(directory)) {
