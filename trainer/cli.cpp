@@ -89,8 +89,8 @@ std::string program_help() {
       "  mha2mla convert --help                        options, units, defaults, examples\n"
       "\nExit codes\n"
       "  0 done | 64 usage | 65 bad data | 66 missing input | 70 bug | 73 run folder in use\n"
-      "  74 disk | 76 no valid checkpoint | 77 permission | 78 configuration\n"
-      "  79 not a number | 80 out of memory\n";
+      "  74 disk | 75 stopped on request | 76 no valid checkpoint | 77 permission\n"
+      "  78 configuration | 79 not a number | 80 out of memory | 86 hang | 87 ranks differ\n";
   return text;
 }
 

@@ -5,11 +5,16 @@
 import gzip
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
+
+import support
 
 PROGRAM = sys.argv.pop(1)
 SOURCE = Path(sys.argv.pop(1))
@@ -17,7 +22,7 @@ DATA = SOURCE / "tests" / "data_files"
 TINY = SOURCE / "examples" / "tiny-llama"
 VERBS = ["convert", "calibrate", "eval", "logits", "compare", "generate", "tokenize", "encode",
          "train", "validate", "config", "inspect", "env"]
-USAGE, BAD_DATA, MISSING, IO, PERMISSION, BAD_CONFIG = 64, 65, 66, 74, 77, 78
+USAGE, BAD_DATA, MISSING, IO, PERMISSION, BAD_CONFIG, PREEMPTED = 64, 65, 66, 74, 77, 78, 75
 
 
 def read_jsonl(path):
@@ -387,6 +392,39 @@ class Others(CliTest):
         self.assertEqual(report["run_folder"], "/somewhere/p/default")
         self.assertIn("train_steps: 7\n", report["yaml"])
         self.assertFalse(Path("/somewhere").exists())
+
+
+class Stopping(CliTest):
+    """A verb that is told to stop ends soon with 75, says so in one line, and leaves nothing behind."""
+
+    def assert_stops(self, *arguments):
+        process = subprocess.Popen([PROGRAM, *map(str, arguments)], cwd=self.folder, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+        self.addCleanup(process.kill)
+        before = sorted(os.listdir(self.folder))
+        status = Path(f"/proc/{process.pid}/status")
+        term = 1 << (signal.SIGTERM - 1)
+        while not int(re.search(r"SigCgt:\t(\w+)", status.read_text())[1], 16) & term:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        self.assertIsNone(process.poll(), "the work is too small for this test")
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, PREEMPTED, errors)
+        self.assertEqual(errors.splitlines()[-1], "stopped by SIGTERM; run the same command again")
+        self.assertEqual([n for n in sorted(os.listdir(self.folder)) if n not in before], [])
+
+    def test_calibrate_and_eval(self):
+        support.write_shard(self.folder / "long.ds", count=1500000)
+        model = DATA / "llama-gqa-tied"
+        window = ["--data", "long.ds", "--sequence-length", "16"]
+        self.assert_stops("calibrate", model, *window, "--out", "statistics.safetensors")
+        self.assert_stops("eval", model, *window)
+
+    def test_tokenize_and_encode(self):
+        source = self.write_jsonl("long.jsonl", ["one two three four five six seven " * 2000] * 2000)
+        self.assert_stops("tokenize", "--tokenizer", TINY, "--out", "shard", source)
+        self.assert_stops("encode", "--tokenizer", TINY, "--in", source, "--out", "ids.jsonl")
 
 
 if __name__ == "__main__":
