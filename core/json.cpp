@@ -11,6 +11,8 @@ namespace core {
 namespace {
 
 constexpr int kMaxDepth = 64;
+// A value takes at least two bytes of text and 16 of memory: so that memory stays bounded.
+constexpr size_t kMaxValues = size_t{1} << 24;
 
 }  // namespace
 
@@ -18,8 +20,11 @@ nlohmann::json parse_json(const std::string& path, const std::string& text) {
   using Json = nlohmann::json;
   std::vector<std::set<std::string>> keys;  // of every object that is open
   std::string problem;
+  size_t values = 0;
   const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
     if (depth > kMaxDepth && problem.empty()) problem = "nesting deeper than 64";
+    if (++values > kMaxValues && problem.empty())
+      problem = "more than " + std::to_string(kMaxValues) + " values";
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end) keys.pop_back();
     if (event == Json::parse_event_t::key && problem.empty() &&

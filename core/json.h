@@ -8,7 +8,8 @@
 
 namespace core {
 
-// Throws kBadData naming `path`, the byte offset and the reason. Depth above 64 is refused.
+// Throws kBadData naming `path`, the byte offset and the reason. Depth above 64 and more than 2^24
+// values are refused.
 nlohmann::json parse_json(const std::string& path, const std::string& text);
 
 // parse_json(read_text(path)).

@@ -71,6 +71,8 @@ PreTokenizer PreTokenizer::parse(const std::optional<JsonNode>& node) {
 }
 
 void PreTokenizer::add(const JsonNode& node) {
+  if (steps_.size() >= kMaxComponents)
+    node.refuse("at most " + std::to_string(kMaxComponents) + " pre-tokenizers", "more");
   const std::string& type = node.type();
   if (byte_level_) node.refuse("nothing after ByteLevel", quote(type));
   if (type == "Sequence") {

@@ -55,6 +55,13 @@ class ScratchPool {
   std::vector<std::unique_ptr<Scratch>> free_;
 };
 
+std::unordered_map<std::string_view, uint32_t> index_by_content(
+    const std::vector<AddedToken>& added) {
+  std::unordered_map<std::string_view, uint32_t> ids;
+  for (const AddedToken& token : added) ids.emplace(token.content, token.id);
+  return ids;
+}
+
 }  // namespace
 
 struct Tokenizer::State {
@@ -74,6 +81,7 @@ struct Tokenizer::State {
   PreTokenizer pre_tokenizer;
   Bpe model;
   std::vector<AddedToken> added;
+  std::unordered_map<std::string_view, uint32_t> added_by_content;
   std::unordered_map<uint32_t, const AddedToken*> added_by_id;
   AddedTokenFinder raw_finder, normalized_finder;
   TokenizerTemplate post;
@@ -91,6 +99,7 @@ Tokenizer::State::State(const std::filesystem::path& file, std::string content_h
       pre_tokenizer(PreTokenizer::parse(root.find("pre_tokenizer"))),
       model(Bpe::parse(root.at("model"), pre_tokenizer.byte_level())),
       added(parse_added_tokens(root.find("added_tokens"), model)),
+      added_by_content(index_by_content(added)),
       raw_finder(added, false, normalizer),
       normalized_finder(added, true, normalizer),
       post(TokenizerTemplate::parse(root.find("post_processor"),
@@ -113,8 +122,8 @@ void Tokenizer::State::note_oddities(const JsonNode& root) {
 }
 
 std::optional<uint32_t> Tokenizer::State::token_id(std::string_view token) const {
-  for (const AddedToken& candidate : added)
-    if (candidate.content == token) return candidate.id;
+  if (const auto found = added_by_content.find(token); found != added_by_content.end())
+    return found->second;
   return model.token_id(token);
 }
 

@@ -10,6 +10,8 @@
 namespace data {
 namespace {
 
+constexpr size_t kMaxAdded = 65'536;
+constexpr size_t kMaxContentBytes = 4096;
 constexpr uint64_t kMaxId = (uint64_t{1} << 22) - 1;
 
 AddedToken parse_token(const JsonNode& node, const Bpe& model) {
@@ -23,6 +25,9 @@ AddedToken parse_token(const JsonNode& node, const Bpe& model) {
   token.special = node.boolean("special", false);
   token.normalized = node.boolean("normalized", !token.special);
   if (token.content.empty()) node.at("content").refuse("a token that is not empty", "\"\"");
+  if (token.content.size() > kMaxContentBytes)
+    node.at("content").refuse(fmt::format("at most {} bytes", kMaxContentBytes),
+                              std::to_string(token.content.size()));
   const std::optional<uint32_t> in_model = model.token_id(token.content);
   if (in_model && *in_model != token.id)
     node.at("id").refuse(
@@ -40,8 +45,8 @@ bool touches_word(std::string_view text, size_t begin, size_t end) {
          (end < text.size() && is_word(code_point_at(text, end).value));
 }
 
-size_t white_space_start(std::string_view text, size_t end) {
-  while (end > 0) {
+size_t white_space_start(std::string_view text, size_t end, size_t floor) {
+  while (end > floor) {
     const size_t before = previous_code_point(text, end);
     if (!is_white_space(code_point_at(text, before).value)) break;
     end = before;
@@ -63,6 +68,8 @@ size_t white_space_end(std::string_view text, size_t at) {
 std::vector<AddedToken> parse_added_tokens(const std::optional<JsonNode>& node, const Bpe& model) {
   std::vector<AddedToken> tokens;
   if (!node) return tokens;
+  if (node->value().size() > kMaxAdded)
+    node->refuse(fmt::format("at most {} tokens", kMaxAdded), std::to_string(node->value().size()));
   std::set<std::string> contents;
   std::set<uint32_t> ids;
   for (const JsonNode& item : node->items()) {
@@ -136,8 +143,9 @@ std::vector<AddedTokenFinder::Segment> AddedTokenFinder::split(std::string_view 
     size_t begin = at, end = at + length;
     at = end;  // matches do not overlap, even where one is discarded below
     if (token->single_word && touches_word(text, begin, end)) continue;
-    if (token->lstrip) begin = std::max(white_space_start(text, begin), taken);
-    if (token->rstrip) end = white_space_end(text, end);
+    if (token->lstrip) begin = white_space_start(text, begin, std::min(taken, begin));
+    if (token->rstrip)
+      end = white_space_end(text, std::max(end, taken));  // before `taken` all is white space
     add_text(begin);
     segments.push_back({begin, end, token});
     taken = end;

@@ -95,24 +95,29 @@ TokenDecoder TokenDecoder::parse(const std::optional<JsonNode>& node) {
 }
 
 void TokenDecoder::add(const JsonNode& node) {
+  if (steps_.size() == kMaxComponents)
+    node.refuse("at most " + std::to_string(kMaxComponents) + " decoders", "more");
   const std::string& type = node.type();
   if (type == "Sequence") {
     node.allow_keys({"type", "decoders"});
     for (const JsonNode& item : node.at("decoders").items()) add(item);
   } else if (type == "ByteLevel") {
     node.allow_keys({"type", "add_prefix_space", "trim_offsets", "use_regex"});
-    steps_.push_back(decode_byte_level);
+    steps_.push_back([](const Tokens& t, size_t) { return decode_byte_level(t); });
   } else if (type == "Replace") {
-    steps_.push_back([r = parse_replacement(node)](Tokens tokens) {
-      for (std::string& token : tokens) token = replace_all(token, r.pattern, r.content);
+    steps_.push_back([r = parse_replacement(node)](Tokens tokens, size_t most) {
+      for (std::string& token : tokens) {
+        token = replace_all(token, r.pattern, r.content, most);
+        most -= token.size();
+      }
       return tokens;
     });
   } else if (type == "ByteFallback") {
     node.allow_keys({"type"});
-    steps_.push_back(decode_byte_fallback);
+    steps_.push_back([](const Tokens& t, size_t) { return decode_byte_fallback(t); });
   } else if (type == "Fuse") {
     node.allow_keys({"type"});
-    steps_.push_back(fuse);
+    steps_.push_back([](const Tokens& t, size_t) { return fuse(t); });
   } else if (type == "Strip") {
     node.allow_keys({"type", "content", "start", "stop"});
     const std::string& content = node.at("content").string();
@@ -120,9 +125,9 @@ void TokenDecoder::add(const JsonNode& node) {
       node.at("content").refuse("one character");
     const uint64_t start = node.at("start").integer(UINT32_MAX);
     const uint64_t stop = node.at("stop").integer(UINT32_MAX);
-    steps_.push_back([=](Tokens t) { return strip(std::move(t), content, start, stop); });
+    steps_.push_back([=](Tokens t, size_t) { return strip(std::move(t), content, start, stop); });
   } else if (type == "Metaspace") {
-    steps_.push_back([metaspace = Metaspace::parse(node)](Tokens tokens) {
+    steps_.push_back([metaspace = Metaspace::parse(node)](Tokens tokens, size_t) {
       return decode_metaspace(std::move(tokens), metaspace);
     });
   } else {
@@ -133,7 +138,10 @@ void TokenDecoder::add(const JsonNode& node) {
 }
 
 std::string TokenDecoder::operator()(std::vector<std::string> tokens) const {
-  for (const auto& step : steps_) tokens = step(std::move(tokens));
+  size_t bytes = 0;
+  for (const std::string& token : tokens) bytes += token.size();
+  const size_t most = most_rewritten_bytes(bytes);
+  for (const Step& step : steps_) tokens = step(std::move(tokens), most);
   std::string text;
   for (size_t i = 0; i < tokens.size(); ++i)
     text.append(i == 0 ? "" : separator_).append(tokens[i]);

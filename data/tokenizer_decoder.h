@@ -23,7 +23,9 @@ class TokenDecoder {
   using Tokens = std::vector<std::string>;
   void add(const JsonNode& node);
 
-  std::vector<std::function<Tokens(Tokens)>> steps_;
+  using Step = std::function<Tokens(Tokens tokens, size_t most)>;  // bytes of all together
+
+  std::vector<Step> steps_;
   std::string separator_;
 };
 

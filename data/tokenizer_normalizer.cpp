@@ -1,5 +1,6 @@
 #include "data/tokenizer_normalizer.h"
 
+#include <fmt/format.h>
 #include <utf8proc.h>
 
 #include <algorithm>
@@ -33,13 +34,25 @@ std::string to_nfc(std::string text) {
 
 }  // namespace
 
-std::string replace_all(std::string_view text, std::string_view pattern, std::string_view content) {
+std::string replace_all(std::string_view text, std::string_view pattern, std::string_view content,
+                        size_t most) {
+  const auto check = [&](size_t size) {
+    if (size > most)
+      core::fail(
+          core::ExitCode::kBadData,
+          {.field = "text",
+           .expected = fmt::format("at most {} bytes after a Replace of the tokenizer", most),
+           .found = "more"});
+  };
   std::string out;
   out.reserve(text.size());
   size_t from = 0;
   for (size_t at; (at = text.find(pattern, from)) != std::string_view::npos;
-       from = at + pattern.size())
+       from = at + pattern.size()) {
     out.append(text.substr(from, at - from)).append(content);
+    check(out.size());
+  }
+  check(out.size() + text.size() - from);
   return out.append(text.substr(from));
 }
 
@@ -61,29 +74,32 @@ Normalizer Normalizer::parse(const std::optional<JsonNode>& node) {
 }
 
 void Normalizer::add(const JsonNode& node) {
+  if (steps_.size() == kMaxComponents)
+    node.refuse(fmt::format("at most {} normalizers", kMaxComponents), "more");
   const std::string& type = node.type();
   if (type == "Sequence") {
     node.allow_keys({"type", "normalizers"});
     for (const JsonNode& item : node.at("normalizers").items()) add(item);
   } else if (type == "Prepend") {
     node.allow_keys({"type", "prepend"});
-    steps_.push_back([prefix = node.at("prepend").string()](std::string text) {
+    steps_.push_back([prefix = node.at("prepend").string()](std::string text, size_t) {
       return text.empty() ? text : prefix + text;
     });
   } else if (type == "Replace") {
-    steps_.push_back([r = parse_replacement(node)](const std::string& text) {
-      return replace_all(text, r.pattern, r.content);
+    steps_.push_back([r = parse_replacement(node)](const std::string& text, size_t most) {
+      return replace_all(text, r.pattern, r.content, most);
     });
   } else if (type == "NFC") {
     node.allow_keys({"type"});
-    steps_.push_back(to_nfc);
+    steps_.push_back([](std::string text, size_t) { return to_nfc(std::move(text)); });
   } else {
     node.at("type").refuse("one of the supported normalizers Sequence, Prepend, Replace, NFC");
   }
 }
 
 std::string Normalizer::operator()(std::string text) const {
-  for (const Step& step : steps_) text = step(std::move(text));
+  const size_t most = most_rewritten_bytes(text.size());
+  for (const Step& step : steps_) text = step(std::move(text), most);
   return text;
 }
 

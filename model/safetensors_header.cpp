@@ -251,7 +251,8 @@ void check_layout(const std::string& path, const SafetensorsHeader& header, uint
   uint64_t position = 0;
   std::string previous = "the header";
   for (const Entry* entry : order) {
-    const auto& [name, t] = *entry;
+    const std::string& name = entry->first;
+    const StoredTensor& t = entry->second;
     const auto refuse = [&](const std::string& expected, const std::string& found) {
       core::fail(ExitCode::kBadData, {.path = path,
                                       .place = name,

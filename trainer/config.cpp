@@ -323,6 +323,8 @@ class LocatedProblems : public ProblemSink {
 // The node that `dotted` names, made if missing; null if it leads through a scalar or past the end
 // of a list.
 YamlNode* find_or_make(YamlNode& root, const std::string& dotted, const Origin& origin) {
+  constexpr auto kMaxNames = 32;  // as deep as a file may be
+  if (std::count(dotted.begin(), dotted.end(), '.') >= kMaxNames) return nullptr;
   YamlNode* node = &root;
   for (size_t begin = 0; begin <= dotted.size();) {
     const size_t end = std::min(dotted.find('.', begin), dotted.size());

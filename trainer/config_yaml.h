@@ -25,7 +25,7 @@ struct YamlNode {
   std::string text = {};  // of a scalar
   bool quoted = false;
   std::vector<YamlNode> items = {};
-  std::vector<YamlEntry> entries = {};  // keys are unique
+  std::vector<YamlEntry> entries;  // keys are unique
 
   const YamlNode* find(std::string_view key) const;
   YamlNode* find(std::string_view key);

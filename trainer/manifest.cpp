@@ -6,6 +6,7 @@
 
 #include <array>
 #include <ctime>
+#include <limits>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -41,13 +42,26 @@ bool is_plain_name(const std::string& name) {
          name.find('\0') == std::string::npos;
 }
 
+// An integer that is not negative and fits: get<>() alone would wrap -1 and cut 1e300.
+template <class T>
+T count_of(const std::string& path, const char* field, const json& value) {
+  if (!value.is_number_unsigned() ||
+      value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<T>::max()))
+    core::fail(ExitCode::kBadData, {.path = path,
+                                    .field = field,
+                                    .expected = "an integer >= 0",
+                                    .found = value.dump().substr(0, 80)});
+  return value.get<T>();
+}
+
 void check_version(const std::string& path, const json& document) {
   if (document.at("format") != kFormat)
     core::fail(ExitCode::kBadData, {.path = path,
                                     .field = "format",
                                     .expected = kFormat,
                                     .found = document.at("format").dump()});
-  if (document.at("min_reader_version").get<int64_t>() > kFormatVersion)
+  if (count_of<int64_t>(path, "min_reader_version", document.at("min_reader_version")) >
+      kFormatVersion)
     core::fail(ExitCode::kBadConfig,
                {.path = path,
                 .field = "format_version",
@@ -56,10 +70,16 @@ void check_version(const std::string& path, const json& document) {
                 .hint = "use the newer program that wrote it"});
 }
 
+std::vector<int64_t> shape_of(const std::string& path, const json& value) {
+  std::vector<int64_t> shape;
+  for (const json& extent : value) shape.push_back(count_of<int64_t>(path, "shape", extent));
+  return shape;
+}
+
 Manifest from_json(const std::string& path, const json& document) {
   Manifest m;
   const json& state = document.at("state");
-  m.step = state.at("step").get<int64_t>();
+  m.step = count_of<int64_t>(path, "step", state.at("step"));
   m.config = state.at("config").get<std::string>();
   m.values = state.at("values");
   for (const auto& [name, entry] : document.at("files").items()) {
@@ -69,12 +89,13 @@ Manifest from_json(const std::string& path, const json& document) {
                                       .field = name,
                                       .expected = "a plain file name",
                                       .found = "a path"});
-    m.files[name] = {entry.at("bytes").get<uint64_t>(), entry.at(kHash).get<std::string>()};
+    m.files[name] = {count_of<uint64_t>(path, "bytes", entry.at("bytes")),
+                     entry.at(kHash).get<std::string>()};
   }
   for (const auto& [name, entry] : state.at("tensors").items()) {
     TensorEntry t{.file = entry.at("file").get<std::string>(),
                   .dtype = entry.at("dtype").get<std::string>(),
-                  .shape = entry.at("shape").get<std::vector<int64_t>>(),
+                  .shape = shape_of(path, entry.at("shape")),
                   .hash = entry.at(kHash).get<std::string>()};
     if (!m.files.contains(t.file))
       core::fail(ExitCode::kBadData, {.path = path,
