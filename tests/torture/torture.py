@@ -29,9 +29,9 @@ STEPS, INTERVAL, KEEP = 60, 3, 3
 OVERRIDES = [f"tokens.train_steps={STEPS}", f"checkpoints.checkpoint_interval={INTERVAL}",
              f"checkpoints.keep_last={KEEP}", "tokens.val_check_interval=20",
              "logging.iteration_step_info_interval=1"]
-ACTS = ["TERM", "TERM TERM", "USR1", "USR2", "STOP a rank", "second start", "corrupt newest", "disk full"]
+ACTS = ["TERM", "TERM TERM", "USR1", "USR2", "STOP a rank", "hang", "second start", "corrupt newest", "disk full"]
 VICTIMS = ["rank 0", "rank 1", "mpirun", "session"]
-PREEMPTED, LOCKED, DISK = 75, 73, 74
+PREEMPTED, LOCKED, DISK, HANG = 75, 73, 74, 86
 
 
 class Violation(Exception):
@@ -64,12 +64,12 @@ class Torture:
 
     # ---- one start of the program ----
 
-    def start(self, ranks=1, environment=None):
+    def start(self, ranks=1, environment=None, overrides=()):
         shutil.rmtree(self.mpi_files, ignore_errors=True)
         self.mpi_files.mkdir()
         where = {"TMPDIR": str(self.mpi_files), "OMPI_MCA_btl_vader_backing_directory": str(self.mpi_files)}
         self.count["starts"] += 1
-        return Job(self.options.binary, [self.config, *OVERRIDES], ranks, self.work / "log", dict(where, **(environment or {})))
+        return Job(self.options.binary, [self.config, *OVERRIDES, *overrides], ranks, self.work / "log", dict(where, **(environment or {})))
 
     def make_reference(self):
         folder = RunFolder(self.work / "runs/test/bits")
@@ -220,6 +220,19 @@ class Torture:
             time.sleep(self.rng.uniform(0.2, 1.5))
             job.send(pid, signal.SIGCONT)
         self.finish(job, {0})
+
+    def act_hang(self):
+        limits = [f"watchdog.{phase}_seconds=2" for phase in ("step", "validation", "checkpoint")]
+        job = self.start(2, overrides=limits)
+        job.wait_for(lambda: job.handles(1, signal.SIGTERM), 30)
+        self.moment(job, late=0.5)
+        job.send(job.rank(1), signal.SIGSTOP)
+        if not job.wait_for(lambda: job.process.poll() is not None, 20):
+            job.kill("session")  # it stood where no limit of 2 s holds: in the setup
+            self.finish(job, {KILLED})
+            return
+        code = self.finish(job, {0, HANG})
+        require(code == 0 or "error: watchdog: expected" in job.output(), "a hang without a word")
 
     def act_second_start(self):
         job = self.start_and_wait(allow_two=False)
