@@ -169,7 +169,12 @@ void create_directories(const fs::path& path) {
     if (error == EEXIST && fs::is_directory(path, ignored)) return;
     fail_errno("create folder", path, error == EEXIST ? ENOTDIR : error);
   }
-  sync_directory(folder_of(path));
+  try {
+    sync_directory(folder_of(path));
+  } catch (const Error&) {
+    io::rmdir(path);
+    throw;
+  }
 }
 
 std::vector<fs::path> list_directory(const fs::path& folder) {

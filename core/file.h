@@ -64,7 +64,7 @@ void sync_file(const fs::path& path);
 // rename(2); durable when it returns, in both folders.
 void rename_durably(const fs::path& from, const fs::path& to);
 
-// mkdir -p; what it made is durable.
+// mkdir -p; what it made is durable, and on failure `path` is as it was.
 void create_directories(const fs::path& path);
 
 // The paths in `folder`, in ascending order.

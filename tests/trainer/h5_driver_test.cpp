@@ -112,8 +112,8 @@ TEST(H5Driver, EveryFailedCallIsReportedAndNothingIsWrittenAfterIt) {
   const int open_before = open_files();
   int cases = 0;
   // Not open: HDF5 first looks whether the file is there, and that may fail.
-  for (const Operation operation : {Operation::stat, Operation::write, Operation::truncate,
-                                    Operation::sync, Operation::close})
+  for (const Operation operation :
+       {Operation::stat, Operation::write, Operation::truncate, Operation::sync, Operation::close})
     for (int n = 1;; ++n) {
       const fs::path path = folder / (std::to_string(cases++) + ".h5");
       const Failing failing(operation, n, ENOSPC);
@@ -130,7 +130,7 @@ TEST(H5Driver, EveryFailedCallIsReportedAndNothingIsWrittenAfterIt) {
       EXPECT_EQ(failing.writes_after_failure(), 0) << core::io::name_of(operation) << " " << n;
       if (!failing.failed()) break;
     }
-  EXPECT_GT(cases, 12);
+  EXPECT_GE(cases, 2 * 5) << "each call fails at least once";
   EXPECT_EQ(open_files(), open_before) << "a failed file stays open";
 }
 
