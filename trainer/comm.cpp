@@ -156,6 +156,18 @@ void Comm::receive(std::span<double> values, int from) {
   });
 }
 
+void Comm::exchange(std::span<const Outgoing> outgoing, std::span<const Incoming> incoming) {
+  std::vector<MPI_Request> requests;
+  requests.reserve(outgoing.size() + incoming.size());
+  for (const Incoming& m : incoming)
+    MPI_Irecv(m.bytes.data(), static_cast<int>(m.bytes.size()), MPI_BYTE, m.from, kTag,
+              MPI_COMM_WORLD, &requests.emplace_back());
+  for (const Outgoing& m : outgoing)
+    MPI_Isend(m.bytes.data(), static_cast<int>(m.bytes.size()), MPI_BYTE, m.to, kTag,
+              MPI_COMM_WORLD, &requests.emplace_back());
+  MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);
+}
+
 void Comm::broadcast(std::span<std::byte> bytes, int root) {
   for_each_piece(bytes.size(), options_.elements_per_call, [&](size_t first, int count) {
     MPI_Bcast(bytes.data() + first, count, MPI_BYTE, root, MPI_COMM_WORLD);

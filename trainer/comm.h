@@ -58,6 +58,18 @@ class Comm {
   void receive(std::span<float> values, int from);
   void receive(std::span<double> values, int from);
 
+  // Messages of one exchange in flight at once; between two ranks they match in their order here.
+  // Returns when all have arrived. At most 2^31 - 1 bytes each.
+  struct Outgoing {
+    std::span<const std::byte> bytes;
+    int to;
+  };
+  struct Incoming {
+    std::span<std::byte> bytes;
+    int from;
+  };
+  void exchange(std::span<const Outgoing> outgoing, std::span<const Incoming> incoming);
+
   // Collective; sizes agree on all ranks.
   void broadcast(std::span<std::byte> bytes, int root = 0);
   void broadcast(std::span<float> values, int root = 0);

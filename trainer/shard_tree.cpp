@@ -16,23 +16,9 @@ namespace {
              {.field = "gradient reduction", .expected = expected, .found = found});
 }
 
-// Calls f with the elements of a contiguous tensor as a span of their type. MPI reads device memory
-// through the same pointer where it is device-aware.
-template <class F>
-void with_span(ag::Tensor& tensor, F&& f) {
-  const auto count = static_cast<size_t>(tensor.numel());
-  if (tensor.dtype() == ag::DType::f64)
-    f(std::span<double>(static_cast<double*>(tensor.view().data), count));
-  else
-    f(std::span<float>(static_cast<float*>(tensor.view().data), count));
-}
-
-// Calls f(piece) for consecutive slices of at most kPieceBytes of a flat tensor.
-template <class F>
-void for_each_piece(const ag::Tensor& tensor, F&& f) {
-  const int64_t limit = GradientReduction::kPieceBytes / ag::size_of(tensor.dtype());
-  for (int64_t first = 0; first < tensor.numel(); first += limit)
-    f(tensor.slice(first, {std::min(limit, tensor.numel() - first)}));
+// MPI reads device memory through the same pointer where it is device-aware.
+std::span<std::byte> bytes_of(ag::Tensor& tensor) {
+  return {static_cast<std::byte*>(tensor.view().data), static_cast<size_t>(tensor.bytes())};
 }
 
 void add_into(ag::Tensor& left, const ag::Tensor& right) {
@@ -107,16 +93,75 @@ const ag::Tensor& GradientReduction::finish() {
   if (open_ || next_ != tree_->range().end)
     fail_order("all shards up to " + std::to_string(tree_->range().end - 1) + " ended",
                "a finish at shard " + std::to_string(next_));
-  exchange(
-      tree_->plan(), nodes_,
-      [this](ag::Tensor& left, ag::Tensor right) { add(left, std::move(right)); },
-      [this](int to, ag::Tensor buffer) { send(to, std::move(buffer)); },
-      [this](int from, ag::Tensor& left) { receive_add(from, left); });
-  current_ = tree_->comm().rank() == 0 ? nodes_.take(tree_->plan().root()) : take_buffer();
-  for_each_piece(current_, [this](ag::Tensor piece) {
-    with_span(piece, [this](auto values) { tree_->comm().broadcast(values); });
-  });
+  std::vector<ag::Tensor> own = nodes_.take_all();
+  const int64_t group = tree_->comm().size() * kPieceBytes / ag::size_of(dtype_);
+  if (tree_->comm().size() > 1)
+    for (int64_t first = 0; first < elements_; first += group) reduce_group(first, own);
+  current_ = std::move(own.front());
+  for (size_t i = 1; i < own.size(); ++i) free_.push_back(std::move(own[i]));
   return current_;
+}
+
+ag::Tensor GradientReduction::piece_of(int rank, int64_t first, const ag::Tensor& buffer) const {
+  const int64_t size = kPieceBytes / ag::size_of(dtype_);
+  const int64_t begin = std::min(first + rank * size, elements_);
+  return buffer.slice(begin, {std::min(size, elements_ - begin)});
+}
+
+void GradientReduction::reduce_group(int64_t first, std::vector<ag::Tensor>& own) {
+  const ShardPlan& plan = tree_->plan();
+  std::vector<Comm::Outgoing> outgoing;
+  std::vector<Comm::Incoming> incoming;
+  std::vector<ag::Tensor> own_pieces;
+  const ag::Shape own_shape = piece_of(plan.rank(), first, own.front()).shape();
+  size_t slot = 0;
+  for (int rank = 0; rank < plan.ranks(); ++rank) {
+    for (const ag::Tensor& buffer : own) {
+      ag::Tensor piece = piece_of(rank, first, buffer);
+      if (rank == plan.rank())
+        own_pieces.push_back(piece);
+      else
+        outgoing.push_back({bytes_of(piece), rank});
+    }
+    if (rank == plan.rank()) continue;
+    for (size_t i = plan.subtrees(rank).size(); i > 0; --i) {
+      if (slot == received_.size())
+        received_.push_back(
+            ag::Tensor::empty({kPieceBytes / ag::size_of(dtype_)}, dtype_, device_));
+      ag::Tensor piece = received_[slot++].slice(0, own_shape);
+      incoming.push_back({bytes_of(piece), rank});
+    }
+  }
+  tree_->comm().exchange(outgoing, incoming);
+
+  ag::Tensor total = piece_of(plan.rank(), first, own.front());
+  const ag::Tensor sum = total.numel() > 0 ? walk_tree(own_pieces) : total;
+  if (sum.view().data != total.view().data) ag::kernels(device_).cast(total.view(), sum.view());
+  outgoing.clear();
+  incoming.clear();
+  for (int rank = 0; rank < plan.ranks(); ++rank) {
+    if (rank == plan.rank()) continue;
+    ag::Tensor theirs = piece_of(rank, first, own.front());
+    outgoing.push_back({bytes_of(total), rank});
+    incoming.push_back({bytes_of(theirs), rank});
+  }
+  tree_->comm().exchange(outgoing, incoming);
+}
+
+// Requires: received_ holds the others' pieces. Left operands are overwritten.
+ag::Tensor GradientReduction::walk_tree(const std::vector<ag::Tensor>& own_pieces) {
+  const ShardPlan& plan = tree_->plan();
+  PendingNodes<ag::Tensor> nodes;
+  size_t slot = 0;
+  for (int rank = 0; rank < plan.ranks(); ++rank) {
+    const std::vector<TreeNode> subtrees = plan.subtrees(rank);
+    for (size_t i = 0; i < subtrees.size(); ++i)
+      nodes.push(subtrees[i],
+                 rank == plan.rank() ? own_pieces[i]
+                                     : received_[slot++].slice(0, own_pieces.front().shape()),
+                 [](ag::Tensor& left, const ag::Tensor& right) { add_into(left, right); });
+  }
+  return nodes.take(plan.root());
 }
 
 ag::Tensor GradientReduction::take_buffer() {
@@ -129,22 +174,6 @@ ag::Tensor GradientReduction::take_buffer() {
 void GradientReduction::add(ag::Tensor& left, ag::Tensor right) {
   add_into(left, right);
   free_.push_back(std::move(right));
-}
-
-void GradientReduction::send(int to, ag::Tensor buffer) {
-  for_each_piece(buffer, [&](ag::Tensor piece) {
-    with_span(piece, [&](auto values) { tree_->comm().send(values, to); });
-  });
-  free_.push_back(std::move(buffer));
-}
-
-void GradientReduction::receive_add(int from, ag::Tensor& left) {
-  for_each_piece(left, [&](ag::Tensor piece) {
-    if (!received_.defined()) received_ = ag::Tensor::like(piece);
-    ag::Tensor right = received_.slice(0, piece.shape());
-    with_span(right, [&](auto values) { tree_->comm().receive(values, from); });
-    add_into(piece, right);
-  });
 }
 
 void GradientReduction::start_over() {

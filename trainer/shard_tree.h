@@ -37,7 +37,7 @@ std::vector<double> tree_sum(const ShardTree& tree, std::vector<std::vector<doub
 // Buffers are kept from step to step: after the first step nothing is allocated.
 class GradientReduction {
  public:
-  static constexpr int64_t kPieceBytes = int64_t{4} << 20;  // of a message between two ranks
+  static constexpr int64_t kPieceBytes = int64_t{1} << 20;  // of a message between two ranks
 
   // Flat gradients [elements] of f32 or f64. Requires: `tree` outlives this object.
   GradientReduction(const ShardTree& tree, int64_t elements, ag::DType dtype = ag::DType::f32,
@@ -49,7 +49,9 @@ class GradientReduction {
   // Adds the shard to the subtrees it completes.
   void end_shard(int64_t shard);
   // Collective, once all own shards have ended. The total, the same bits on all ranks, valid until
-  // the next step begins.
+  // the next step begins. The elements are dealt to the ranks in pieces: each rank walks the tree
+  // for its pieces, and sends what came out to the others. Every rank sends and receives
+  // 2 (R - 1) / R times the gradient, as the best all-reduce does.
   const ag::Tensor& finish();
 
   // Buffers alive at most, for the memory plan.
@@ -58,18 +60,21 @@ class GradientReduction {
  private:
   ag::Tensor take_buffer();
   void add(ag::Tensor& left, ag::Tensor right);
-  void send(int to, ag::Tensor buffer);
-  void receive_add(int from, ag::Tensor& left);
+  // `own`: the values of this rank's subtrees; own[0] becomes the total in the elements from
+  // `first` on, one piece per rank.
+  void reduce_group(int64_t first, std::vector<ag::Tensor>& own);
+  ag::Tensor walk_tree(const std::vector<ag::Tensor>& own_pieces);
+  ag::Tensor piece_of(int rank, int64_t first, const ag::Tensor& buffer) const;
   void start_over();
 
   const ShardTree* tree_;
   int64_t elements_;
   ag::DType dtype_;
   ag::Device device_;
-  int64_t next_ = 0;     // the shard that begins or ends next
-  bool open_ = false;    // between begin_shard and end_shard
-  ag::Tensor current_;   // of the open shard; after finish the total
-  ag::Tensor received_;  // a piece of another rank's buffer
+  int64_t next_ = 0;                  // the shard that begins or ends next
+  bool open_ = false;                 // between begin_shard and end_shard
+  ag::Tensor current_;                // of the open shard; after finish the total
+  std::vector<ag::Tensor> received_;  // pieces of the other ranks' subtrees, in their order
   PendingNodes<ag::Tensor> nodes_;
   std::vector<ag::Tensor> free_;
 };

@@ -49,6 +49,13 @@ void ShardPlan::plan(TreeNode node) {
   merges_.push_back({left, right, owner(left.first), owner(right.first)});
 }
 
+std::vector<TreeNode> ShardPlan::subtrees(int rank) const {
+  PendingNodes<char> nodes;
+  for (int64_t shard = range(rank).begin; shard < range(rank).end; ++shard)
+    nodes.push_leaf(shard, 0, [](char&, char) {});
+  return nodes.nodes();
+}
+
 int ShardPlan::peak_values() const {
   PendingNodes<char> nodes;
   size_t peak = 0;

@@ -51,6 +51,9 @@ class ShardPlan {
   ShardRange range(int rank) const;
   int owner(int64_t shard) const;
   TreeNode root() const { return {0, std::countr_zero(static_cast<uint64_t>(shards_))}; }
+  // The subtrees that a rank completes from its own leaves; ascending. Those of all ranks, in the
+  // order of the ranks, make the whole tree.
+  std::vector<TreeNode> subtrees(int rank) const;
   // Bottom-up. Every rank walks the same list, so that blocking messages cannot form a cycle.
   const std::vector<Merge>& merges() const { return merges_; }
   // Most values alive at once while this rank's leaves come in, ascending: log2(k) + 1 for k leaves
@@ -73,7 +76,12 @@ class PendingNodes {
   // Requires: leaves come in ascending order.
   template <class Add>
   void push_leaf(int64_t shard, Value value, Add&& add) {
-    entries_.emplace_back(TreeNode{shard, 0}, std::move(value));
+    push({shard, 0}, std::move(value), add);
+  }
+  // The same for a node. Requires: nodes come in ascending order and do not overlap.
+  template <class Add>
+  void push(const TreeNode& node, Value value, Add&& add) {
+    entries_.emplace_back(node, std::move(value));
     while (entries_.size() >= 2 &&
            are_siblings(entries_[entries_.size() - 2].first, entries_.back().first)) {
       Value right = std::move(entries_.back().second);
@@ -100,6 +108,11 @@ class PendingNodes {
     return values;
   }
 
+  std::vector<TreeNode> nodes() const {
+    std::vector<TreeNode> nodes;
+    for (const auto& entry : entries_) nodes.push_back(entry.first);
+    return nodes;
+  }
   size_t size() const { return entries_.size(); }
 
  private:
