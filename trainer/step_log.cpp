@@ -49,6 +49,8 @@ std::string StepLog::line(const StepReport& r) const {
   const auto width = std::to_string(train_steps_).size();
   std::string line =
       fmt::format("step {:>{}}/{} | loss {:.6f}", r.step, width, train_steps_, r.loss);
+  if (r.outcome == StepOutcome::skipped) line += " | skipped";
+  if (r.outcome == StepOutcome::forgotten) line += " | left out after a rollback";
   if (validation_) line += fmt::format(" | val {:.4f}", *validation_);
   return line +
          fmt::format(
@@ -60,18 +62,21 @@ std::string StepLog::line(const StepReport& r) const {
 
 nlohmann::json StepLog::metrics(const StepReport& r, int64_t tokens_seen, double epochs) const {
   const double step_seconds = interval_step_seconds();
-  return {
+  nlohmann::json metrics = {
       {"type", "train"},
       {"step", r.step},
       {"tokens", tokens_seen},
-      {"loss", r.loss},
-      {"grad_norm", r.gradient_norm},
       {"lr", r.learning_rate},
       {"step_time_s", step_seconds},
       {"tokens_per_s", step_seconds > 0 ? static_cast<double>(tokens_per_step_) / step_seconds : 0},
       {"wall_s", wall_seconds()},
       {"epoch", epochs},
       {"rss_bytes", peak_resident_bytes()}};
+  if (r.outcome != StepOutcome::applied) metrics["skipped"] = true;
+  if (r.outcome == StepOutcome::forgotten) return metrics;  // nothing was measured
+  metrics["loss"] = r.loss;
+  metrics["grad_norm"] = r.gradient_norm;
+  return metrics;
 }
 
 void StepLog::reset_interval() {

@@ -1,7 +1,11 @@
 #include "trainer/trainer.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
+#include "core/failpoint.h"
+#include "trainer/checkpoint.h"
 #include "trainer/model_folder.h"
 
 namespace trainer {
@@ -61,7 +65,8 @@ Trainer::Trainer(const Config& config, Comm& comm, const model::Model& model,
       optimizer_(model_.params(), adamw_options(config.optimizer)),
       schedule_(make_schedule(config.optimizer.learning_rate_scheduler)),
       tree_(comm, config.parallelism.reduction_shards),
-      reduction_(tree_, model_.params().trainable_numel()) {
+      reduction_(tree_, model_.params().trainable_numel()),
+      guard_(config.checkpoints) {
   const auto ids =
       static_cast<size_t>(config.tokens.micro_batch_size * config.tokens.sequence_length);
   inputs_.resize(ids);
@@ -88,6 +93,7 @@ void Trainer::register_state() {
       "trainer.step", [this] { return step_; }, [this](int64_t value) { step_ = value; });
   counter(
       "trainer.tokens", [this] { return tokens_; }, [this](int64_t value) { tokens_ = value; });
+  guard_.register_state(registry_);
   // Other shards under the same names would silently change what the remaining steps see.
   const std::string fingerprint = data_.fingerprint();
   registry_.add_constant("data/fingerprint", {static_cast<int64_t>(fingerprint.size())},
@@ -123,7 +129,22 @@ std::vector<std::vector<double>> Trainer::run_own_shards(int64_t step) {
 }
 
 StepReport Trainer::step() {
-  StepReport report{.step = step_ + 1};
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  StepReport report{.step = step_ + 1,
+                    .loss = kUnknown,
+                    .gradient_norm = kUnknown,
+                    .learning_rate = learning_rate(schedule_, step_)};
+  if (guard_.is_forgotten(report.step))
+    report.outcome = StepOutcome::forgotten;
+  else
+    compute_and_judge(report);
+  if (report.outcome == StepOutcome::rollback) return report;
+  step_ = report.step;
+  tokens_ += config_.tokens.global_batch_size * config_.tokens.sequence_length;
+  return report;
+}
+
+void Trainer::compute_and_judge(StepReport& report) {
   std::vector<std::vector<double>> losses;
   // A shard that one rank alone cannot read, or memory that it alone lacks, ends the run
   // everywhere.
@@ -132,30 +153,40 @@ StepReport Trainer::step() {
   report.loss = tree_sum(tree_, std::move(losses))[0] / static_cast<double>(tokens);
   const ag::Tensor& gradient = reduction_.finish();
   report.gradient_norm = gradient_norm(gradient);
-  report.learning_rate = learning_rate(schedule_, report.step - 1);
-  check_finite(report, gradient);
+  StepGuard::Judgement judgement =
+      guard_.judge({.step = report.step,
+                    .loss = report.loss,
+                    .gradient_norm = report.gradient_norm,
+                    .nonfinite = [&] { return describe_nonfinite(report, gradient); }});
+  report.outcome = judgement.outcome;
+  report.note = std::move(judgement.note);
+  if (report.outcome != StepOutcome::applied) return;
+  core::failpoint("step.before_update");
   optimizer_.step(gradient, report.learning_rate,
                   clip_scale(report.gradient_norm, config_.optimizer.clip_grad));
-  step_ = report.step;
-  tokens_ += tokens;
-  return report;
 }
 
-void Trainer::check_finite(const StepReport& report, const ag::Tensor& gradient) const {
-  if (std::isfinite(report.loss) && std::isfinite(report.gradient_norm)) return;
+std::string Trainer::describe_nonfinite(const StepReport& report,
+                                        const ag::Tensor& gradient) const {
   const std::string name = first_nonfinite_gradient(model_.params(), gradient);
   // A norm may overflow although every element is finite; a loss may be NaN before any gradient is.
-  const std::string what = !name.empty()                ? "gradient of " + name
-                           : std::isfinite(report.loss) ? "gradient norm"
-                                                        : "loss";
-  throw AgreedError(
-      core::ExitCode::kNumerical,
-      {.path = "step " + std::to_string(report.step),
-       .field = what,
-       .expected = "finite values",
-       .found = "NaN or infinity",
-       .hint = "lower optimizer.learning_rate_scheduler.learning_rate, or set "
-               "MHA2MLA_CHECK_FINITE=1 to find the op; the last checkpoint is intact"});
+  if (!name.empty()) return "gradient of " + name;
+  return std::isfinite(report.loss) ? "gradient norm" : "loss";
+}
+
+void Trainer::roll_back(const StepReport& bad, const std::filesystem::path& checkpoint) {
+  if (checkpoint.empty())
+    throw AgreedError(core::ExitCode::kNumerical,
+                      core::Fault{.path = "step " + std::to_string(bad.step),
+                                  .field = "rollback",
+                                  .expected = "a checkpoint to go back to",
+                                  .found = "none yet",
+                                  .hint = "lower checkpoints.checkpoint_interval, or "
+                                          "optimizer.learning_rate_scheduler.learning_rate"});
+  comm_.run_agreed([&] { load_checkpoint(checkpoint, registry_); });
+  refresh_after_load();
+  guard_.forget(std::max(step_ + 1, bad.step - config_.checkpoints.rollback_skip_steps + 1),
+                bad.step);
 }
 
 std::vector<SetResult> Trainer::validate(const ValidationSets& sets) {

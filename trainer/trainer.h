@@ -19,15 +19,18 @@
 #include "trainer/schedule.h"
 #include "trainer/shard_tree.h"
 #include "trainer/state_registry.h"
+#include "trainer/step_guard.h"
 
 namespace trainer {
 
-// What an update did; equal on every rank.
+// What became of a step; equal on every rank.
 struct StepReport {
   int64_t step = 0;          // 1-based
   double loss = 0;           // mean over the global batch's target tokens, nats, before the update
-  double gradient_norm = 0;  // before clipping
+  double gradient_norm = 0;  // before clipping; NaN, like the loss, for a forgotten step
   double learning_rate = 0;
+  StepOutcome outcome = StepOutcome::applied;
+  std::string note = {};  // a warning about this step; usually empty
 };
 
 // Validation sets with their names, in the order of the configuration.
@@ -49,9 +52,20 @@ class Trainer {
   int64_t tokens_seen() const { return tokens_; }
   bool finished() const { return step_ >= config_.tokens.train_steps; }
 
-  // Does the next update. Throws AgreedError(kNumerical) on all ranks, before any parameter
-  // changes, when loss or gradient is not finite; the message names the tensor.
+  // Does the next step: an update, unless the guard finds loss or gradient bad before it. After
+  // `rollback` nothing has changed, and the step waits for roll_back(). Throws
+  // AgreedError(kNumerical) on all ranks, before any parameter changes, when the guard says stop;
+  // the message names the tensor.
   StepReport step();
+
+  // Collective. After a rollback of `bad`: loads the newest checkpoint and leaves out, on the way
+  // again, the last checkpoints.rollback_skip_steps steps up to the bad one. All else is done again
+  // with the same data and learning rates. Requires: `checkpoint` was verified; empty: there is
+  // none. Throws AgreedError(kNumerical) when there is none, and after StepGuard::kMaxRollbacks.
+  void roll_back(const StepReport& bad, const std::filesystem::path& checkpoint);
+  // The steps [first, last] will not be computed; counts as a rollback. Part of the state.
+  void forget_and_skip(int64_t first, int64_t last) { guard_.forget(first, last); }
+  const StepGuard& guard() const { return guard_; }
 
   std::vector<SetResult> validate(const ValidationSets& sets);
 
@@ -66,7 +80,9 @@ class Trainer {
   // Gradients of own shards into the reduction; the loss sum of each.
   std::vector<std::vector<double>> run_own_shards(int64_t step);
   double micro_step(int64_t step, int64_t micro_batch);
-  void check_finite(const StepReport& report, const ag::Tensor& gradient) const;
+  // Loss and gradient of the step, their judgement, and the update if it is applied.
+  void compute_and_judge(StepReport& report);
+  std::string describe_nonfinite(const StepReport& report, const ag::Tensor& gradient) const;
   void register_state();
 
   Config config_;
@@ -77,6 +93,7 @@ class Trainer {
   Schedule schedule_;
   ShardTree tree_;
   GradientReduction reduction_;
+  StepGuard guard_;
   StateRegistry registry_;
   std::vector<int32_t> inputs_, targets_;  // one micro-batch on the host
   int64_t step_ = 0, tokens_ = 0;

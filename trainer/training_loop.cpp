@@ -5,6 +5,7 @@
 #include "autograd/kernels/kernels.h"
 #include "core/failpoint.h"
 #include "core/stop.h"
+#include "trainer/replica_check.h"
 #include "trainer/training_run.h"
 
 namespace trainer {
@@ -29,20 +30,33 @@ void TrainingRun::loop() {
     if (const unsigned asked = agree_on_requests(); core::is_stop(asked)) stop(asked);
   while (!trainer_->finished()) {
     core::failpoint("step.begin");
-    step_log_->begin_step();
-    const StepReport report = trainer_->step();
-    step_log_->end_step();
-    after_step(report);
+    const StepReport report = step();
+    if (report.outcome == StepOutcome::rollback)
+      roll_back(report);
+    else
+      after_step(report);
     core::failpoint("step.end");
   }
+}
+
+StepReport TrainingRun::step() {
+  const auto phase = watchdog_->enter(fmt::format("step {}", trainer_->step_number() + 1),
+                                      std::chrono::seconds(config_.watchdog.step_seconds));
+  step_log_->begin_step();
+  StepReport report = trainer_->step();
+  step_log_->end_step();
+  if (!report.note.empty()) log_->warn(report.note);
+  return report;
 }
 
 void TrainingRun::after_step(const StepReport& report) {
   const auto due = [&](int64_t interval) { return interval > 0 && report.step % interval == 0; };
   const bool last = trainer_->finished();
   if (due(config_.tokens.val_check_interval) && !last) validate();
-  if (report.step == 1 || last || due(config_.logging.iteration_step_info_interval))
+  if (report.step == 1 || last || due(config_.logging.iteration_step_info_interval) ||
+      report.outcome != StepOutcome::applied)
     log_step(report);
+  if (due(config_.checkpoints.replica_check_interval)) check_replicas();
   const unsigned asked = agree_on_requests();
   if (last || due(config_.checkpoints.checkpoint_interval) || asked != 0) save();
   if (core::is_stop(asked)) stop(asked);
@@ -67,6 +81,8 @@ void TrainingRun::log_step(const StepReport& report) {
 void TrainingRun::validate() {
   if (sets_.empty() || validated_step_ == trainer_->step_number()) return;
   core::failpoint("validation.begin");
+  const auto phase = watchdog_->enter(fmt::format("validation at step {}", trainer_->step_number()),
+                                      std::chrono::seconds(config_.watchdog.validation_seconds));
   json results;
   try {
     results = to_json(trainer_->validate(sets_));
@@ -143,13 +159,20 @@ void TrainingRun::save() {
   core::clear_save_now();
   if (saved_step_ == trainer_->step_number()) return;
   settle_save(/*must_succeed=*/false);
+  check_replicas();
   session_.comm.run_agreed([&] {
     if (root()) writer_->start(checkpoint_request());
   });
   saved_step_ = trainer_->step_number();
 }
 
+void TrainingRun::check_replicas() {
+  if (session_.comm.size() > 1) require_equal_replicas(session_.comm, trainer_->registry());
+}
+
 void TrainingRun::settle_save(bool must_succeed) {
+  const auto phase =
+      watchdog_->enter("checkpoint", std::chrono::seconds(config_.watchdog.checkpoint_seconds));
   session_.comm.run_agreed([&] {
     if (!root()) return;
     if (const auto outcome = writer_->wait()) record_save(*outcome, must_succeed);
@@ -180,6 +203,23 @@ void TrainingRun::record_save(const SaveOutcome& outcome, bool must_succeed) {
                     {"checkpoint_step", outcome.step},
                     {"manifest", outcome.saved->manifest_hash},
                     {"seconds", outcome.seconds}});
+}
+
+void TrainingRun::roll_back(const StepReport& report) {
+  settle_save(/*must_succeed=*/false);
+  std::string chosen;
+  session_.comm.run_agreed([&] {
+    if (!root()) return;
+    const auto valid = newest_valid(folder_->checkpoints(), Invalid::quarantine);
+    if (!valid) return;
+    for (const std::string& warning : valid->warnings) log_->warn(warning);
+    chosen = valid->path;
+  });
+  chosen = session_.comm.broadcast(chosen);
+  trainer_->roll_back(report, chosen);
+  saved_step_ = trainer_->step_number();
+  continue_metrics(chosen);
+  log_->warn(fmt::format("back to step {} from {}", trainer_->step_number(), chosen));
 }
 
 void TrainingRun::write_status(const char* state) const {

@@ -69,6 +69,7 @@ TrainingRun::TrainingRun(Config config, const TrainOptions& options, Session& se
   ag::set_threads(static_cast<int>(threads));
   const auto start = std::chrono::steady_clock::now();
   open_folder();
+  start_watchdog();
   const std::chrono::duration<double> max_time(
       parse_duration(config_.general.max_time).value_or(0));
   requests_ = std::make_unique<StopRequests>(root() ? path_ : fs::path(), max_time, start);
@@ -89,11 +90,26 @@ void TrainingRun::open_folder() {
   });
 }
 
+void TrainingRun::start_watchdog() {
+  Comm& comm = session_.comm;
+  watchdog_ = std::make_unique<Watchdog>(
+      WatchdogOptions{.folder = path_,
+                      .rank = comm.rank(),
+                      .ranks = comm.size(),
+                      .host = comm.host(),
+                      .abort = [this](const std::string& line) {
+                        std::fprintf(stderr, "%s\n", line.c_str());
+                        record_failure(core::Error(ExitCode::kHang, line));
+                        session_.comm.abort(ExitCode::kHang);
+                      }});
+}
+
 fs::path TrainingRun::choose_checkpoint() {
   std::string chosen;
   session_.comm.run_agreed([&] {
     if (!root()) return;
     const fs::path directory = folder_->checkpoints();
+    remove_leftovers(path_);
     remove_leftovers(directory);
     if (options_.resume == "none") {
       if (!find_checkpoints(directory).empty())
@@ -109,7 +125,6 @@ fs::path TrainingRun::choose_checkpoint() {
     if (options_.resume == "auto") {
       const auto valid = newest_valid(directory, Invalid::quarantine);
       if (!valid) return;
-    remove_leftovers(path_);
       for (const std::string& warning : valid->warnings) log_->warn(warning);
       chosen = valid->path;
       manifest = valid->manifest;
@@ -179,7 +194,10 @@ json TrainingRun::execute() {
 void TrainingRun::record_failure(const core::Error& error) const {
   if (!root()) return;
   const bool preempted = error.code() == ExitCode::kPreempted;
-  json status = {{"state", preempted ? "preempted" : "failed"},
+  const bool hung = error.code() == ExitCode::kHang;
+  json status = {{"state", preempted ? "preempted"
+                           : hung    ? "hung"
+                                     : "failed"},
                  {"exit_code", static_cast<int>(error.code())},
                  {"message", error.what()}};
   if (preempted) status["reason"] = core::describe_stop(asked_);
@@ -193,9 +211,18 @@ void TrainingRun::record_failure(const core::Error& error) const {
 }
 
 json TrainingRun::run() {
+  set_up();
+  if (!earlier_result_.is_null() && same_validation_) return finish_again();
+  loop();
+  return finish();
+}
+
+void TrainingRun::set_up() {
+  const auto phase =
+      watchdog_->enter("setup", std::chrono::seconds(config_.watchdog.setup_seconds));
   const fs::path checkpoint = choose_checkpoint();
   read_earlier_result(checkpoint);
-  if (!earlier_result_.is_null() && same_validation_) return finish_again();
+  if (!earlier_result_.is_null() && same_validation_) return;
   prepared_ = prepare_model(config_, path_, !checkpoint.empty(), session_.comm, *log_);
   const int64_t vocab = prepared_.model.spec.config.vocab_size;
   session_.comm.run_agreed([&] {
@@ -218,8 +245,6 @@ json TrainingRun::run() {
   });
   continue_metrics(checkpoint);
   core::failpoint("run.after_load");
-  loop();
-  return finish();
 }
 
 // Only a run that may go on from here leaves its configuration in the folder.

@@ -16,6 +16,7 @@
 #include "trainer/stop_requests.h"
 #include "trainer/trainer.h"
 #include "trainer/verbs/verbs.h"
+#include "trainer/watchdog.h"
 
 namespace trainer {
 
@@ -34,8 +35,11 @@ class TrainingRun {
 
  private:
   nlohmann::json run();
+  // Everything before the first step; ends early for a run that is finished already.
+  void set_up();
   // Rank 0 owns the folder; the others know its path.
   void open_folder();
+  void start_watchdog();
   // The checkpoint to start from, agreed by all ranks; empty: from the source.
   fs::path choose_checkpoint();
   void check_resumable(const Manifest& manifest);
@@ -47,6 +51,7 @@ class TrainingRun {
 
   // training_loop.cpp
   void loop();
+  StepReport step();
   void after_step(const StepReport& report);
   void log_step(const StepReport& report);
   // A validation that a request to stop ended leaves no trace: it is repeated after resuming.
@@ -57,6 +62,10 @@ class TrainingRun {
   [[noreturn]] void stop(unsigned asked);
   void save();
   CheckpointRequest checkpoint_request() const;
+  // On several ranks: no state is saved, and none lives on for long, on which they differ.
+  void check_replicas();
+  // To the newest valid checkpoint, from where the bad steps are left out.
+  void roll_back(const StepReport& report);
   // Waits for the save in flight. `must_succeed`: nothing comes after it that could replace it.
   void settle_save(bool must_succeed);
   void record_save(const SaveOutcome& outcome, bool must_succeed);
@@ -94,6 +103,7 @@ class TrainingRun {
   nlohmann::json last_validation_, first_validation_;
   bool same_validation_ = true;    // as when the checkpoint was written; rank 0 only
   nlohmann::json earlier_result_;  // of a process that finished this run; null when there is none
+  std::unique_ptr<Watchdog> watchdog_;  // last: it reports on the others
 };
 
 }  // namespace trainer

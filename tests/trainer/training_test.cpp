@@ -134,12 +134,28 @@ TEST_F(TrainingLoop, NonFiniteGradientStopsBeforeTheUpdateAndNamesTheTensor) {
 
 class Resume : public TrainingLoop {
  protected:
-  // State after `first` steps, a save, a load into a fresh trainer that forgets `skipped`, and 3
-  // more steps.
+  void SetUp() override {
+    TrainingLoop::SetUp();
+    config_.checkpoints.on_nan = "skip";
+  }
+  // Two updates between a skipped and a forgotten step: what only bad steps change counts too.
+  static void first_steps(Training& t) {
+    ag::Param& up = t.trainer.model().params().at("layers.1.mlp.up.weight");
+    const std::vector<float> good = up.master.to_host<float>();
+    std::vector<float> poisoned = good;
+    poisoned[3] = std::numeric_limits<float>::infinity();
+    up.master.copy_from(poisoned.data());
+    EXPECT_EQ(t.trainer.step().outcome, StepOutcome::skipped);
+    up.master.copy_from(good.data());
+    t.trainer.forget_and_skip(4, 4);
+    t.steps(3);
+  }
+  // State after the first 4 steps, a save, a load into a fresh trainer that forgets `skipped`, and
+  // 3 more steps.
   std::string resumed(const std::set<std::string>& skipped, const fs::path& directory) {
     {
       Training t(config_, model_);
-      t.steps(2);
+      first_steps(t);
       save(t, directory);
     }
     // The fresh trainer starts from other numbers, so that what is not restored shows.
@@ -151,14 +167,15 @@ class Resume : public TrainingLoop {
     }
     Training t(config_, other);
     t.trainer.registry().skip_on_load_for_testing(skipped);
-    load_checkpoint(directory / "step-000000002", t.trainer.registry());
+    load_checkpoint(directory / "step-000000004", t.trainer.registry());
     t.trainer.refresh_after_load();
     t.steps(3);
     return fingerprint(t, directory);
   }
   std::string unbroken(const fs::path& directory) {
     Training t(config_, model_);
-    t.steps(5);
+    first_steps(t);
+    t.steps(3);
     return fingerprint(t, directory);
   }
   // The state block of a checkpoint: hashes of all tensors, and all values.
