@@ -100,7 +100,17 @@ VerbAction declare_train(CLI::App& app) {
   app.add_option("--resume", o->resume,
                  "auto: the run's newest valid checkpoint if there is one | none | checkpoint PATH")
       ->type_name("auto|none|PATH");
+  add_count(app, "--replay", o->replay,
+            "compute this step once more, compare it with what the run recorded, and train nothing",
+            1);
   app.add_flag("--dry-run", o->dry_run, "check configuration, model, data, disk and memory only");
+  app.callback([o = o.get()] {
+    if (o->replay == 0) return;
+    if (o->dry_run) throw CLI::ValidationError("--replay", "expected no --dry-run, got both");
+    if (o->resume == "none")
+      throw CLI::ValidationError("--replay",
+                                 "expected a checkpoint to start from, got --resume none");
+  });
   return [o](Session& s) { return run_train(*o, s); };
 }
 

@@ -1,13 +1,47 @@
+#include <fmt/format.h>
+
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "trainer/replay.h"
 #include "trainer/training_run.h"
 #include "trainer/verbs/plan.h"
 
 namespace trainer {
+namespace {
+
+// A difference is a result as well: its JSON is printed before the exit code says what it means.
+nlohmann::json run_replay(const Config& config, const TrainOptions& options, Session& session) {
+  const ReplayResult result = replay(config, options, session);
+  const std::string steps =
+      fmt::format("steps {} to {} computed again from the checkpoint of step {}", result.from + 1,
+                  result.step, result.from);
+  if (result.first_difference.empty()) {
+    session.say(fmt::format("{}: equal bit for bit in {} lines of metrics.jsonl{}", steps,
+                            result.lines, result.checkpoint ? " and the checkpoint" : ""));
+    return to_json(result);
+  }
+  if (session.json && session.comm.rank() == 0) {
+    std::fputs((to_json(result).dump() + "\n").c_str(), stdout);
+    std::fflush(stdout);
+  }
+  throw AgreedError(
+      core::ExitCode::kReplicasDiffer,
+      core::Fault{.path = options.config,
+                  .place = "--replay",
+                  .field = result.first_difference,
+                  .expected = result.expected + " as recorded",
+                  .found = result.found,
+                  .hint = steps + "; a processor or memory was wrong then or is now, "
+                                  "or program, threads or instruction set are others"});
+}
+
+}  // namespace
 
 nlohmann::json run_train(const TrainOptions& options, Session& session) {
   Config config;
   session.comm.run_agreed([&] { config = load_config(options.config, options.overrides); });
+  if (options.replay > 0) return run_replay(config, options, session);
   nlohmann::json plan;
   session.comm.run_agreed([&] {
     if (session.comm.rank() == 0) plan = plan_of(options.config, config, session.comm.size());

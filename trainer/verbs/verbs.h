@@ -27,6 +27,7 @@ struct TrainOptions {
   fs::path config;
   std::vector<std::string> overrides;  // key=value
   std::string resume = "auto";         // auto | none | PATH of a checkpoint
+  int64_t replay = 0;                  // the step to compute again and compare; 0: train
   bool dry_run = false;
 };
 

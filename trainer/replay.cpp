@@ -1,0 +1,226 @@
+#include "trainer/replay.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "autograd/kernels/kernels.h"
+#include "core/error.h"
+#include "trainer/affinity.h"
+#include "trainer/checkpoint.h"
+#include "trainer/comm.h"
+#include "trainer/model_folder.h"
+#include "trainer/replica_check.h"
+#include "trainer/trainer.h"
+
+namespace trainer {
+namespace {
+
+using core::ExitCode;
+using nlohmann::json;
+
+// The recorded train lines by step, of the steps in (from, step].
+std::map<int64_t, json> read_lines(const fs::path& metrics, int64_t from, int64_t step) {
+  std::map<int64_t, json> recorded;
+  std::ifstream lines(metrics);
+  for (std::string line; std::getline(lines, line);) {
+    json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!entry.is_object() || entry.value("type", json()) != "train") continue;
+    const json n = entry.value("step", json());
+    if (!n.is_number_integer() || n <= from || n > step) continue;
+    recorded[n.get<int64_t>()] = std::move(entry);
+  }
+  return recorded;
+}
+
+// The newest valid checkpoint of the run before `step`. Damaged ones are left where they are.
+fs::path find_start(const fs::path& directory, int64_t step, const Session& session) {
+  for (const auto& [n, path] : find_checkpoints(directory)) {
+    if (n >= step) continue;
+    try {
+      verify_checkpoint(path, /*full=*/true);
+      return path;
+    } catch (const core::Error& e) {
+      session.say(fmt::format("passed over {}: {}", path.string(), e.what()));
+    }
+  }
+  core::fail(ExitCode::kNoValidCheckpoint,
+             {.path = directory,
+              .field = "--replay",
+              .expected = fmt::format("a valid checkpoint before step {}", step),
+              .found = "none",
+              .hint = "give a later step, or a checkpoint with --resume PATH"});
+}
+
+// The settings of the checkpoint decide; those given may differ only in what changes no bits.
+void require_settings(const Config& saved, const Config& now, const fs::path& config) {
+  const std::vector<std::string> changes = incompatible_changes(saved, now);
+  if (!changes.empty())
+    core::fail(ExitCode::kBadConfig, {.path = config,
+                                      .field = "--replay",
+                                      .expected = "the settings of the checkpoint",
+                                      .found = fmt::format("{}", fmt::join(changes, ", ")),
+                                      .hint = "give the configuration of the run"});
+}
+
+class Replay {
+ public:
+  Replay(Config config, const TrainOptions& options, Session& session)
+      : config_(std::move(config)), options_(options), session_(session) {
+    result_.step = options.replay;
+    const GeneralConfig& g = config_.general;
+    run_ = fs::path(g.output_dir) / g.project / g.run;
+  }
+
+  ReplayResult execute() {
+    set_threads();
+    choose_start();
+    LoadedModel source;
+    std::unique_ptr<data::NanosetStages> data;
+    session_.comm.run_agreed([&] {
+      source = load_model(start_);
+      data = std::make_unique<data::NanosetStages>(
+          open_training_data(config_, source.model.spec.config.vocab_size));
+    });
+    Trainer trainer(config_, session_.comm, source.model, *data);
+    source = {};  // the trainer has its own masters now
+    session_.comm.run_agreed([&] { load_checkpoint(start_, trainer.registry()); });
+    trainer.refresh_after_load();
+    recompute(trainer);
+    if (session_.comm.size() > 1) require_equal_replicas(session_.comm, trainer.registry());
+    if (!differs_anywhere()) compare_state(trainer);
+    if (differs_anywhere()) differ("result", result_.step, "one on all ranks", "another on some");
+    return result_;
+  }
+
+ private:
+  void set_threads() {
+    const int64_t count = config_.parallelism.threads_per_rank.count;
+    const auto requested = count > 0 ? std::optional(static_cast<int>(count)) : std::nullopt;
+    const ThreadPlan plan = plan_threads(read_affinity(), session_.comm.local_size(), requested);
+    const int64_t threads = -session_.comm.max(-plan.threads);
+    config_.parallelism.threads_per_rank.count = threads;
+    ag::set_threads(static_cast<int>(threads));
+  }
+
+  void choose_start() {
+    std::string chosen;
+    session_.comm.run_agreed([&] {
+      if (result_.step > config_.tokens.train_steps)
+        core::fail(ExitCode::kUsage, {.field = "--replay",
+                                      .expected = fmt::format("at most tokens.train_steps = {}",
+                                                              config_.tokens.train_steps),
+                                      .found = std::to_string(result_.step)});
+      if (session_.comm.rank() != 0) return;
+      chosen = options_.resume == "auto" ? find_start(run_ / "checkpoints", result_.step, session_)
+                                         : fs::absolute(options_.resume);
+    });
+    start_ = session_.comm.broadcast(chosen);
+    session_.comm.run_agreed([&] {
+      const Manifest manifest = verify_checkpoint(start_, /*full=*/options_.resume != "auto");
+      const Config saved = parse_config(manifest.config, "config.resolved.yaml");
+      require_settings(saved, config_, options_.config);
+      config_.checkpoints = saved.checkpoints;  // the guards of that time
+      result_.from = manifest.step;
+      if (manifest.step >= result_.step)
+        core::fail(ExitCode::kUsage,
+                   {.path = start_,
+                    .field = "--resume",
+                    .expected = fmt::format("a checkpoint before step {}", result_.step),
+                    .found = fmt::format("step {}", manifest.step)});
+      recorded_ = read_lines(run_ / "metrics.jsonl", result_.from, result_.step);
+      checkpoint_ = run_ / "checkpoints" / fmt::format("step-{:09}", result_.step);
+      result_.checkpoint = fs::exists(checkpoint_ / kManifestName);
+      if (recorded_.empty() && !result_.checkpoint)
+        core::fail(ExitCode::kMissingInput,
+                   {.path = run_,
+                    .field = "--replay",
+                    .expected = fmt::format("a line of metrics.jsonl for a step from {} to {}, or "
+                                            "the checkpoint of step {}",
+                                            result_.from + 1, result_.step, result_.step),
+                    .found = "neither",
+                    .hint = "give a step that was logged"});
+    });
+  }
+
+  // Collective: a rank that alone sees a difference must not leave the others behind.
+  bool differs_anywhere() {
+    return session_.comm.max(result_.first_difference.empty() ? 0 : 1) > 0;
+  }
+
+  void recompute(Trainer& trainer) {
+    while (trainer.step_number() < result_.step && !differs_anywhere()) {
+      const StepReport report = trainer.step();
+      if (report.outcome == StepOutcome::rollback)
+        differ("outcome", report.step, "a step that was done", "a rollback: " + report.note);
+      else if (const auto line = recorded_.find(report.step); line != recorded_.end())
+        compare_line(line->second, report);
+    }
+  }
+
+  void compare_line(const json& line, const StepReport& report) {
+    ++result_.lines;
+    if (report.outcome == StepOutcome::forgotten) return;  // nothing was measured, then and now
+    compare_value(line, "loss", report.loss, report.step);
+    compare_value(line, "grad_norm", report.gradient_norm, report.step);
+  }
+
+  // JSON holds every finite double exactly, and null for the others.
+  void compare_value(const json& line, const char* name, double value, int64_t step) {
+    const json was = line.value(name, json()), now = value;
+    if (was.dump() != now.dump()) differ(name, step, was.dump(), now.dump());
+  }
+
+  void compare_state(Trainer& trainer) {
+    if (!result_.checkpoint) return;
+    session_.comm.run_agreed([&] {
+      const Manifest manifest = read_manifest(checkpoint_);
+      const StateDigest digest = digest_entries(trainer.registry());
+      for (size_t i = 0; i + 1 < digest.names.size(); ++i) {
+        const auto entry = manifest.tensors.find(digest.names[i]);
+        const std::string was = entry == manifest.tensors.end() ? "nothing" : entry->second.hash;
+        if (was != digest.hashes[i]) differ(digest.names[i], result_.step, was, digest.hashes[i]);
+      }
+      const json now = trainer.registry().values();
+      for (const auto& [name, value] : now.items())
+        if (manifest.values.value(name, json()) != value)
+          differ(name, result_.step, manifest.values.value(name, json()).dump(), value.dump());
+    });
+  }
+
+  void differ(const std::string& what, int64_t step, const std::string& was,
+              const std::string& now) {
+    if (!result_.first_difference.empty()) return;
+    result_.first_difference = fmt::format("step {}: {}", step, what);
+    result_.expected = was;
+    result_.found = now;
+  }
+
+  Config config_;
+  const TrainOptions& options_;
+  Session& session_;
+  fs::path run_, start_, checkpoint_;
+  std::map<int64_t, json> recorded_;
+  ReplayResult result_;
+};
+
+}  // namespace
+
+json to_json(const ReplayResult& r) {
+  const bool equal = r.first_difference.empty();
+  return {{"step", r.step},
+          {"from", r.from},
+          {"steps_recomputed", r.step - r.from},
+          {"equal", equal},
+          {"first_difference", equal ? json() : json(r.first_difference)}};
+}
+
+ReplayResult replay(Config config, const TrainOptions& options, Session& session) {
+  return Replay(std::move(config), options, session).execute();
+}
+
+}  // namespace trainer
