@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -14,6 +12,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/io.h"
 
 namespace data {
 namespace {
@@ -26,8 +25,7 @@ constexpr size_t kInputBuffer = size_t{1} << 18;
 // The file on disk. Notices at its end that it was written to in the meantime.
 class InputFile : public StoredBytes {
  public:
-  explicit InputFile(const fs::path& path)
-      : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  explicit InputFile(const fs::path& path) : path_(path), fd_(core::io::open(path, O_RDONLY)) {
     if (fd_ < 0) core::fail_errno("open", path, errno);
     try {
       opened_ = status();
@@ -37,18 +35,18 @@ class InputFile : public StoredBytes {
                                              .expected = "a regular file",
                                              .found = "something else"});
     } catch (...) {
-      ::close(fd_);
+      core::io::close(fd_);
       throw;
     }
   }
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
-  ~InputFile() override { ::close(fd_); }
+  ~InputFile() override { core::io::close(fd_); }
 
   size_t read(char* out, size_t capacity) override {
     ssize_t n;
     do {
-      n = ::read(fd_, out, capacity);
+      n = core::io::read(fd_, out, capacity);
     } while (n < 0 && errno == EINTR);
     if (n < 0) core::fail_errno("read", path_, errno);
     if (n == 0 && capacity > 0) check_unchanged();
@@ -62,7 +60,7 @@ class InputFile : public StoredBytes {
  private:
   struct stat status() const {
     struct stat info {};
-    if (::fstat(fd_, &info) != 0) core::fail_errno("stat", path_, errno);
+    if (core::io::stat(fd_, &info) != 0) core::fail_errno("stat", path_, errno);
     return info;
   }
 

@@ -6,6 +6,7 @@
 
 #include "model/convert.h"
 #include "trainer/calibration.h"
+#include "trainer/checkpoint_folder.h"
 #include "trainer/comm.h"
 #include "trainer/manifest.h"
 #include "trainer/parity.h"
@@ -100,7 +101,7 @@ void convert_to_folder(const Config& config, const LoadedModel& source,
       .before = loss_of(source.model, windows, batch, nullptr, "loss of the source"),
       .after = loss_of(conversion.model, windows, batch, nullptr, "loss after conversion")};
   log.info(to_text(report));
-  if (fs::exists(folder)) fs::remove_all(folder);  // an unfinished or other conversion of this run
+  discard_folder(folder);  // an unfinished or other conversion of this run
   save_model(folder, conversion.model, source.folder,
              {{"conversion", conversion_key(config, source, windows)},
               {"parity", to_json(report)},
