@@ -40,10 +40,11 @@ class RunFolder:
         return {p.name: p.read_bytes() for p in sorted(folder.glob("*.h5"))} | {"state": json.dumps(state, sort_keys=True)}
 
     def metrics(self):
-        """(type, step, loss) of every line but those of checkpoints."""
+        """(step, type, loss) of every line but those of checkpoints, by step: a validation that a stop cut
+        short comes after the line of its step."""
         lines = (self.path / "metrics.jsonl").read_text().splitlines()
-        return [(m["type"], m["step"], m.get("loss", m.get("val_loss"))) for m in map(json.loads, lines)
-                if m["type"] != "ckpt"]
+        return sorted((m["step"], m["type"], m.get("loss", m.get("val_loss"))) for m in map(json.loads, lines)
+                      if m["type"] != "ckpt")
 
     def corrupt(self, rng):
         """Damages the newest checkpoint; says how."""

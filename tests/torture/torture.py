@@ -133,7 +133,8 @@ class Torture:
 
     def kill(self):
         ranks = 2 if self.rng.random() < self.options.two_ranks else 1
-        victim = VICTIMS[self.count["kills"] % len(VICTIMS)] if ranks > 1 else "rank 0"
+        self.count["with two ranks"] += ranks > 1
+        victim = VICTIMS[self.count["with two ranks"] % len(VICTIMS)] if ranks > 1 else "rank 0"
         draw = self.rng.random()
         if draw < 0.5:
             self.kill_at_a_place(ranks, victim, self.rng.choice(self.places_inside), inside=True)
@@ -224,8 +225,8 @@ class Torture:
     def act_hang(self):
         limits = [f"watchdog.{phase}_seconds=2" for phase in ("step", "validation", "checkpoint")]
         job = self.start(2, overrides=limits)
-        job.wait_for(lambda: job.handles(1, signal.SIGTERM), 30)
-        self.moment(job, late=0.5)
+        job.wait_for(lambda: self.folder.status().get("state") == "training" and job.handles(1, signal.SIGTERM), 30)
+        self.moment(job, late=0.2)
         job.send(job.rank(1), signal.SIGSTOP)
         if not job.wait_for(lambda: job.process.poll() is not None, 20):
             job.kill("session")  # it stood where no limit of 2 s holds: in the setup
