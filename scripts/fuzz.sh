@@ -3,8 +3,9 @@
 # prints what they did. A finding ends with status 1 and its input in build/fuzz/findings.
 #   scripts/fuzz.sh [TARGET...|all] [--seconds N | --executions N] [--jobs J] [--minimise]
 #   --seconds N      per target (default 60)
-#   --executions N   per target instead, for at most an hour of processor time each
+#   --executions N   per target instead, or an hour of processor time, whichever is first
 #   --jobs J         targets at a time (default 1)
+#   --coverage       instead of fuzzing: the lines of each parser that its corpus reaches
 #   --minimise       then adds to tests/fuzz/corpus what reaches something new, and only that
 # Wants the Debian packages clang and llvm (coverage), which building and testing do not.
 set -euo pipefail
@@ -13,17 +14,19 @@ cd "$(dirname "$0")/.."
 
 build=${FUZZ_BUILD:-build/fuzz}
 corpus=tests/fuzz/corpus
+# Why not 512 MiB in all: AddressSanitizer keeps freed memory for a while.
 limits=(-rss_limit_mb=1024 -malloc_limit_mb=512 -timeout=2 -print_final_stats=1)
-seconds=60 executions=0 jobs=1 minimise=0
+seconds=60 executions=0 jobs=1 minimise=0 coverage=0
 targets=()
 
 fail() { echo "fuzz: error: $*" >&2; exit 64; }
 while [ $# -gt 0 ]; do
   case "$1" in
     --seconds) seconds=${2:?} executions=0; shift ;;
-    --executions) executions=${2:?} seconds=3600; shift ;;
+    --executions) executions=${2:?}; shift ;;
     --jobs) jobs=${2:?}; shift ;;
     --minimise) minimise=1 ;;
+    --coverage) coverage=1 ;;
     all) ;;
     -*) fail "unknown option $1" ;;
     *) [ -f "tests/fuzz/$1.cpp" ] || fail "no target $1"; targets+=("$1") ;;
@@ -36,22 +39,77 @@ fi
 command -v clang++ >/dev/null || fail "clang++ not found: apt-get install clang llvm"
 
 programs=("${targets[@]/#/fuzz_}")
-cmake -S tests/fuzz -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=clang++ >"$build.log" 2>&1 ||
-  { cat "$build.log" >&2; exit 1; }
-cmake --build "$build" -j "$(nproc)" --target "${programs[@]}" >"$build.log" 2>&1 ||
-  { cat "$build.log" >&2; exit 1; }
+
+# The files that each target is there for.
+sources_of() {
+  case "$1" in
+    safetensors) echo model/safetensors_header.cpp ;;
+    index_json) echo model/hf_index.cpp core/json.cpp ;;
+    config_json) echo model/hf_config.cpp model/hf_json.cpp ;;
+    tokenizer_json) echo data/bpe_load.cpp data/pre_tokenizer.cpp data/tokenizer*.cpp ;;
+    tokenizer_text) echo data/bpe.cpp data/byte_level.cpp data/pre_tokenizer_pattern.cpp data/utf8.cpp ;;
+    shard) echo data/shard_files.cpp ;;
+    manifest) echo trainer/manifest.cpp ;;
+    config_yaml) echo trainer/config_yaml.cpp trainer/config.cpp trainer/config_scalars.cpp trainer/config_check.cpp ;;
+    text) echo data/text_reader.cpp data/byte_source.cpp ;;
+    ids) echo trainer/ids_file.cpp ;;
+  esac
+}
+
+build_targets() {
+  cmake -S tests/fuzz -B "$1" -G Ninja -DCMAKE_CXX_COMPILER=clang++ "${@:2}" >"$1.log" 2>&1 &&
+    cmake --build "$1" -j "$(nproc)" --target "${programs[@]}" >"$1.log" 2>&1 ||
+    { cat "$1.log" >&2; exit 1; }
+}
+
+mkdir -p "$(dirname "$build")"
+if [ $coverage = 1 ]; then
+  command -v llvm-cov >/dev/null || fail "llvm-cov not found: apt-get install llvm"
+  build=$build-coverage
+  build_targets "$build" -DFUZZ_COVERAGE=ON
+  printf '%-16s %-36s %6s %6s %8s\n' target file lines missed covered
+  for target in "${targets[@]}"; do
+    LLVM_PROFILE_FILE="$build/$target.raw" "$build/fuzz_$target" "$corpus/$target" ${FUZZ_FOUND:+"$FUZZ_FOUND/$target"} \
+      >"$build/$target.log"
+    llvm-profdata merge "$build/$target.raw" -o "$build/$target.profile"
+    # shellcheck disable=SC2046 # a list of files
+    llvm-cov export -summary-only -instr-profile "$build/$target.profile" "$build/fuzz_$target" \
+      $(sources_of "$target") |
+      python3 -c '
+import json, os, sys
+for file in json.load(sys.stdin)["data"][0]["files"]:
+    lines = file["summary"]["lines"]
+    print("%-16s %-36s %6d %6d %7.1f%%" % (sys.argv[1], os.path.relpath(file["filename"]), lines["count"],
+                                           lines["count"] - lines["covered"], lines["percent"]))' "$target"
+  done
+  exit 0
+fi
+build_targets "$build"
 
 # Length of an input: enough for every seed, little enough to be fast.
 max_length() { case "$1" in tokenizer_json) echo 8192 ;; tokenizer_text) echo 512 ;; *) echo 4096 ;; esac; }
 
+# One target in slices, until the time, the executions or the hour of processor time are used up.
 run() {
   local target=$1 found="$build/corpus/$1" log="$build/$1.log" dictionary="tests/fuzz/dictionaries/$1.dict"
+  local done=0 used=0 slice=$seconds left=-1 status=0 now
+  local TIMEFORMAT='%U %S'
   mkdir -p "$found" "$build/findings"
-  local arguments=("${limits[@]}" -max_len="$(max_length "$target")" -max_total_time="$seconds"
-    -artifact_prefix="$build/findings/$target-")
-  [ "$executions" = 0 ] || arguments+=(-runs="$executions")
+  : >"$log"
+  local arguments=("${limits[@]}" -max_len="$(max_length "$target")" -artifact_prefix="$build/findings/$target-")
   [ ! -f "$dictionary" ] || arguments+=(-dict="$dictionary")
-  "$build/fuzz_$target" "${arguments[@]}" "$found" "$corpus/$target" >"$log" 2>&1
+  while :; do
+    [ "$executions" = 0 ] || { slice=300 left=$((executions - done)); }
+    { time "$build/fuzz_$target" "${arguments[@]}" -runs="$left" -max_total_time="$slice" "$found" "$corpus/$target" \
+      >"$log.slice" 2>&1 || status=$?; } 2>"$log.time"
+    cat "$log.slice" >>"$log"
+    now=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log.slice")
+    done=$((done + ${now:-0}))
+    used=$(awk -v used="$used" '{print used + $1 + $2}' "$log.time")
+    echo "$done $used" >"$log.total"
+    [ $status = 0 ] || return $status
+    [ "$executions" != 0 ] && [ "$done" -lt "$executions" ] && [ "${used%.*}" -lt 3600 ] || return 0
+  done
 }
 
 failed=0 running=0
@@ -68,15 +126,16 @@ while [ $running -gt 0 ]; do
   running=$((running - 1))
 done
 
-printf '%-16s %12s %8s %8s %8s %s\n' target executions exec/s features corpus result
+printf '%-16s %12s %8s %8s %8s %8s %s\n' target executions seconds exec/s features corpus result
 for target in "${targets[@]}"; do
   log="$build/$target.log"
-  stat() { sed -n "s/^stat::$1: *//p" "$log"; }
-  features=$(grep -oE 'ft: [0-9]+' "$log" | tail -n 1 | cut -c 5-)
+  read -r done used <"$log.total"
+  features=$(grep -oE 'ft: [0-9]+' "$log" | tail -n 1 | cut -c 5- || true)
   result=ok
-  grep -q 'DONE\|Done' "$log" || result="FINDING, see $log"
-  printf '%-16s %12s %8s %8s %8s %s\n' "$target" "$(stat number_of_executed_units)" \
-    "$(stat average_exec_per_sec)" "${features:-0}" "$(find "$build/corpus/$target" -type f | wc -l)" "$result"
+  tail -n 30 "$log" | grep -q '^Done' || result="FINDING, see $log"
+  printf '%-16s %12s %8.0f %8.0f %8s %8s %s\n' "$target" "$done" "$used" \
+    "$(awk -v n="$done" -v s="$used" 'BEGIN {print n / (s + 0.001)}')" "${features:-0}" \
+    "$(find "$build/corpus/$target" -type f | wc -l)" "$result"
 done
 
 if [ $minimise = 1 ]; then

@@ -356,7 +356,7 @@ void apply_override(YamlNode& root, const std::string& text, Problems& problems)
   if (value.is_null()) value.origin = origin;
   YamlNode* target = find_or_make(root, key, origin);
   if (target == nullptr)
-    return problems.add(origin, {.field = key,
+    return problems.add(origin, {.field = key.substr(0, 200),
                                  .expected = "a key, or a stage of the list by its index from 0",
                                  .found = "a path that leads nowhere"});
   *target = std::move(value);

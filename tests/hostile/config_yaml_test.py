@@ -64,7 +64,7 @@ cases("YM06", BAD_CONFIG, {word: (["tokens.train_steps=" + value], "tokens.train
                            for word, value in [("octal", "010"), ("hexadecimal", "0x10"), ("underscore", "1_000"),
                                                ("exponent", "1e3"), ("quoted", "'6'"), ("yes", "yes"), ("on", "on")]},
       overrides)
-case("YM06 tilde", BAD_CONFIG, 'run.yaml:13:52: error: expected a value, got "~"', "write null")(
+case("YM06 tilde", BAD_CONFIG, 'run.yaml:13:50: error: expected a value, got "~"', "write null")(
     lambda folder: replace(folder, ("keep_last: 10", "keep_last: ~")))
 
 NOT_SUPPORTED = "anchors/tags not supported"
