@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 
 build=${FUZZ_BUILD:-build/fuzz}
 corpus=tests/fuzz/corpus
-# Why not 512 MiB in all: AddressSanitizer keeps freed memory for a while.
-limits=(-rss_limit_mb=1024 -malloc_limit_mb=512 -timeout=2 -print_final_stats=1)
+# Why not 512 MiB in all: AddressSanitizer keeps freed memory for a while; why 10 s: of a busy machine.
+limits=(-rss_limit_mb=1024 -malloc_limit_mb=512 -timeout=10 -print_final_stats=1)
 seconds=60 executions=0 jobs=1 minimise=0 coverage=0
 targets=()
 

@@ -37,3 +37,12 @@ build_and_test release "$@"
 if [ "${SANITIZE:-0}" = 1 ]; then
   build_and_test asan -L unit "$@"
 fi
+# Ten seconds of new inputs per parser; the old ones were replayed above.
+if [ $# -gt 0 ]; then
+  :  # only some tests were asked for
+elif command -v clang++ >/dev/null; then
+  echo "test: fuzzing every parser for 10 seconds"
+  scripts/fuzz.sh all --seconds 10 --jobs "$jobs"
+else
+  echo "test: clang++ not found, parsers are not fuzzed (apt-get install clang llvm)"
+fi

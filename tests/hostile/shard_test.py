@@ -112,6 +112,13 @@ def _(folder):
     return ["eval", MODEL, "--data", "x.ds"]
 
 
+@case("SH09 fewer_samples_than_a_batch", BAD_CONFIG, 'run.yaml: error: samples of data stage "main": expected at least one global '
+      "batch of 8, got 2")
+def _(folder):
+    shard(folder, ids(*[1] * 40))
+    return train(folder)
+
+
 cases("SH10", BAD_DATA, {
     "falls": ({"index": struct.pack("<3Q", 40, 30, 64)}, "x.ds.index:byte 8: error: document index: expected an end >= 40, got 30"),
     "beyond_the_end": ({"index": struct.pack("<2Q", 40, 65)}, "x.ds.index:byte 8", "expected the last end to be 64", "got 65"),
