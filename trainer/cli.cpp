@@ -17,6 +17,7 @@
 #include "core/text.h"
 #include "trainer/affinity.h"
 #include "trainer/comm.h"
+#include "trainer/same_on_ranks.h"
 #include "trainer/stop_requests.h"
 #include "trainer/verbs/verbs.h"
 
@@ -191,6 +192,9 @@ void print(const std::string& text) {
 }
 
 void run(const Request& request, Comm& comm) {
+  require_same_on_ranks(
+      comm, request.action == nullptr ? "--help" : request.verb->name,
+      {.path = kProgram, .field = "verb", .hint = "start all ranks with the same arguments"});
   if (request.action == nullptr) {
     if (comm.rank() == 0) print(request.text);
     return;

@@ -10,6 +10,7 @@
 #include "trainer/comm.h"
 #include "trainer/manifest.h"
 #include "trainer/parity.h"
+#include "trainer/same_on_ranks.h"
 
 namespace trainer {
 namespace {
@@ -144,6 +145,10 @@ PreparedModel prepare_model(const Config& config, const fs::path& run_folder, bo
                             Comm& comm, const Log& log) {
   LoadedModel source;
   comm.run_agreed([&] { source = load_model(config.model.init_from); });
+  require_same_on_ranks(comm, source.hash,
+                        {.path = config.model.init_from,
+                         .field = "hash of the model",
+                         .hint = "give all ranks the same files at the same path"});
   for (const std::string& note : source.notes) log.warn(note);
   const int64_t before = source.model.spec.cache_elements_per_token();
   if (config.mla && source.model.spec.is_converted())

@@ -14,6 +14,7 @@
 #include "trainer/affinity.h"
 #include "trainer/comm.h"
 #include "trainer/config_scalars.h"
+#include "trainer/same_on_ranks.h"
 
 namespace trainer {
 namespace {
@@ -35,16 +36,18 @@ json read_validation(const fs::path& metrics, int64_t step) {
 
 // Every rank updates its own copy of the parameters: they stay equal only if all round alike.
 void require_one_isa(Comm& comm) {
-  const std::string isa(ag::name_of(ag::active_isa()));
-  const std::string first = comm.broadcast(isa);
-  comm.run_agreed([&] {
-    if (isa != first)
-      core::fail(ExitCode::kBadConfig,
-                 {.field = "instruction set",
-                  .expected = first + ", that of rank 0",
-                  .found = isa,
-                  .hint = "set MHA2MLA_ISA to the lowest of them on all ranks"});
-  });
+  require_same_on_ranks(
+      comm, std::string(ag::name_of(ag::active_isa())),
+      {.field = "instruction set", .hint = "set MHA2MLA_ISA to the lowest of them on all ranks"});
+}
+
+// Each rank reads the samples of its own files.
+void require_same_data(Comm& comm, const data::NanosetStages& data, const ValidationSets& sets) {
+  std::string text = "training data " + data.fingerprint() + "\n";
+  for (const auto& [name, windows] : sets)
+    text += fmt::format("validation set {} {}\n", name, windows.fingerprint());
+  require_same_text_on_ranks(
+      comm, text, {.field = "data", .hint = "give all ranks the same files at the same path"});
 }
 
 // result.json of a run that ended at `step`; null when there is none.
@@ -229,6 +232,7 @@ void TrainingRun::set_up() {
     data_ = std::make_unique<data::NanosetStages>(open_training_data(config_, vocab));
     sets_ = open_validation_sets(config_, vocab);
   });
+  require_same_data(session_.comm, *data_, sets_);
   banner(prepared_);
   trainer_ = std::make_unique<Trainer>(config_, session_.comm, prepared_.model, *data_);
   prepared_.model.weights.clear();  // the trainer has its own masters now

@@ -3,7 +3,9 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "core/hash.h"
 #include "trainer/replay.h"
+#include "trainer/same_on_ranks.h"
 #include "trainer/training_run.h"
 #include "trainer/verbs/plan.h"
 
@@ -36,11 +38,28 @@ nlohmann::json run_replay(const Config& config, const TrainOptions& options, Ses
                                   "or program, threads or instruction set are others"});
 }
 
+// mpirun can start its ranks with different programs and arguments.
+void require_one_start(const TrainOptions& options, const Config& config, Comm& comm) {
+  std::string program;
+  comm.run_agreed([&] { program = core::hash_file_hex("/proc/self/exe"); });
+  require_same_on_ranks(
+      comm, program,
+      {.field = "hash of the program", .hint = "start all ranks with the same mha2mla"});
+  require_same_text_on_ranks(
+      comm,
+      fmt::format("--resume {}\n--replay {}\n--dry-run {}\n{}", options.resume, options.replay,
+                  options.dry_run, dump_resolved(config)),
+      {.path = options.config,
+       .field = "configuration",
+       .hint = "start all ranks with the same configuration and arguments"});
+}
+
 }  // namespace
 
 nlohmann::json run_train(const TrainOptions& options, Session& session) {
   Config config;
   session.comm.run_agreed([&] { config = load_config(options.config, options.overrides); });
+  require_one_start(options, config, session.comm);
   if (options.replay > 0) return run_replay(config, options, session);
   nlohmann::json plan;
   session.comm.run_agreed([&] {
