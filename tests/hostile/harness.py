@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,6 +44,33 @@ def cases(prefix, code, inputs, make):
     """One case for every NAME: (input, *parts) of a table; make(folder, input) -> arguments."""
     for name, (value, *parts) in inputs.items():
         case(f"{prefix} {name}", code, *parts)(lambda folder, value=value: make(folder, value))
+
+
+def scenario(name):
+    """Registers a function (folder) that starts the program itself, more than once, and asserts."""
+    def register(act):
+        assert name not in CASES, name
+        CASES[name] = act
+        return act
+    return register
+
+
+class Skipped(Exception):
+    """Raised by a scenario: this machine cannot do it, and why."""
+
+
+def problems_of_scenario(act):
+    with tempfile.TemporaryDirectory(prefix="mha2mla-hostile-") as text:
+        try:
+            act(Path(text))
+        except AssertionError as error:
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            return [f"line {line.lineno}: {line.line}", str(error)[-1500:]]
+        except subprocess.TimeoutExpired as error:
+            return [f"hangs: {error}"]
+        except Skipped as reason:
+            return str(reason)
+    return []
 
 
 def snapshot(folder):
@@ -77,6 +105,8 @@ def run(arguments, folder):
 
 
 def problems_of(name):
+    if callable(CASES[name]):
+        return problems_of_scenario(CASES[name])
     code, parts, make = CASES[name]
     with tempfile.TemporaryDirectory(prefix="mha2mla-hostile-") as text:
         folder = Path(text)
@@ -112,11 +142,15 @@ def main():
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         results = list(pool.map(problems_of, wanted))
     for name, problems in zip(wanted, results):
+        if isinstance(problems, str):
+            print(f"skipped {name}: {problems}")
+            continue
         print(f"{'FAIL' if problems else 'ok'} {name}")
         for problem in problems:
             print(f"     {problem}")
-    failed = sum(bool(problems) for problems in results)
-    print(f"{len(wanted) - failed} passed, {failed} failed")
+    skipped = sum(isinstance(problems, str) for problems in results)
+    failed = sum(bool(problems) for problems in results) - skipped
+    print(f"{len(wanted) - failed - skipped} passed, {failed} failed, {skipped} skipped")
     sys.exit(failed > 0 or not wanted)
 
 
