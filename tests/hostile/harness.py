@@ -66,10 +66,10 @@ def problems_of_scenario(act):
         except AssertionError as error:
             line = traceback.extract_tb(error.__traceback__)[-1]
             return [f"line {line.lineno}: {line.line}", str(error)[-1500:]]
-        except subprocess.TimeoutExpired as error:
-            return [f"hangs: {error}"]
         except Skipped as reason:
             return str(reason)
+        except Exception as error:
+            return [f"{type(error).__name__}: {error}"]
     return []
 
 

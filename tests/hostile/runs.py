@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import CRASH, PROGRAM, SOURCE, support
 
 RUN = Path("runs/test/bits")
-OS_LIMIT, PREEMPTED, NO_CHECKPOINT, OUT_OF_MEMORY, HANG, REPLICAS_DIFFER = 71, 75, 76, 80, 86, 87
+OS_LIMIT, PREEMPTED, NO_CHECKPOINT, NUMERICAL, OUT_OF_MEMORY = 71, 75, 76, 79, 80
 
 
 def prepare(folder):
