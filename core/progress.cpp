@@ -63,10 +63,8 @@ void Progress::print(const std::string& note, bool last) {
   else if (total_ > done_ && rate > 0)
     line += " | eta " + format_duration(static_cast<double>(total_ - done_) / rate);
   if (!note.empty()) line += " | " + note;
-  if (terminal_)
-    fmt::print(stderr, "\r{}\033[K{}", line, last ? "\n" : "");
-  else
-    fmt::print(stderr, "{}\n", line);
+  line = terminal_ ? "\r\033[K" + line + (last ? "\n" : "") : line + "\n";
+  std::fputs(line.c_str(), stderr);  // work goes on when nobody reads it
   std::fflush(stderr);
 }
 

@@ -17,6 +17,7 @@
 #include "core/text.h"
 #include "trainer/affinity.h"
 #include "trainer/comm.h"
+#include "trainer/process_limits.h"
 #include "trainer/same_on_ranks.h"
 #include "trainer/stop_requests.h"
 #include "trainer/verbs/verbs.h"
@@ -217,6 +218,7 @@ void run(const Request& request, Comm& comm) {
 }
 
 int run_with_ranks(int& argc, char**& argv, const std::vector<std::string>& words) {
+  require_process_limits();
   Comm comm(argc, argv);
   install_signal_handlers();  // once more: MPI has its own
   try {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <limits>
 #include <new>
+#include <system_error>
 
 namespace trainer {
 namespace {
@@ -74,6 +75,12 @@ core::Error to_error(const std::exception_ptr& error) {
     return e;
   } catch (const std::bad_alloc&) {
     return {core::ExitCode::kOutOfMemory, core::Fault{.found = "out of memory"}};
+  } catch (const std::system_error& e) {
+    if (e.code() != std::errc::resource_unavailable_try_again)
+      return {core::ExitCode::kInternal, core::Fault{.found = e.what()}};
+    return {core::ExitCode::kOsLimit,
+            core::Fault{
+                .field = "new thread", .found = e.what(), .hint = "raise ulimit -u or ulimit -v"}};
   } catch (const std::exception& e) {
     return {core::ExitCode::kInternal, core::Fault{.found = e.what()}};
   } catch (...) {

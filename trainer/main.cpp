@@ -1,9 +1,11 @@
 #include "trainer/cli.h"
 #include "trainer/h5.h"
+#include "trainer/process_limits.h"
 #include "trainer/stop_requests.h"
 
 int main(int argc, char** argv) {
   trainer::install_signal_handlers();  // first: a signal before this line kills the process
+  trainer::occupy_standard_descriptors();
   trainer::h5_initialize();
   return trainer::run_program(argc, argv);
 }
