@@ -61,7 +61,7 @@ def expect(done, code, *parts):
     """The exit code; of a refusal one line that holds every part, else output that does; no crash."""
     text = f"exit code {done.returncode}\n{done.stdout[-800:]}\n{done.stderr}"
     assert done.returncode == code, text
-    lines = [line for line in done.stderr.splitlines() if "error:" in line]
+    lines = [line for line in done.stderr.splitlines() if "error:" in line and not line.startswith("warning:")]
     assert code == 0 or len(lines) == 1, text
     where = done.stdout + done.stderr if code == 0 else lines[0]
     for part in parts:
