@@ -138,6 +138,14 @@ std::string move_to_quarantine(const fs::path& path, const std::string& reason) 
 
 SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& state,
                                 const CheckpointRequest& request) {
+  // A run folder that is gone must not come to life again beside its lock.
+  if (const fs::path run = core::folder_of(directory); !fs::is_directory(run))
+    core::fail(ExitCode::kIo, {.path = run,
+                               .field = "run folder",
+                               .expected = "the folder that this run started in",
+                               .found = "none",
+                               .hint = "it was moved or removed: put it back and run the same "
+                                       "command again"});
   const std::string name = folder_name(request.step);
   FolderContents contents{.tag = std::to_string(request.step),
                           .prefix = "state",
