@@ -6,6 +6,7 @@ Usage: launch_wrapper_test.py MHA2MLA_BINARY SOURCE_DIR
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,57 @@ class LaunchWrapper(unittest.TestCase):
         self.assertIn("reason max_time", errors)
         self.assertIn("reason trigger file STOP", errors)
         self.assertFalse((self.run_folder / "STOP").exists())
+
+    def fake_program(self, train):
+        """A program whose `train` is a piece of bash: it has the attempt's number $n, and writes status.json."""
+        program = self.folder / "program"
+        program.write_text(f"""#!/bin/bash
+run={self.run_folder}
+if [ "$1" = config ]; then mkdir -p "$run/checkpoints"; echo "$run"; exit; fi
+echo "$*" >>"$run/starts"
+n=$(wc -l <"$run/starts")
+status() {{ printf '%s' "$1" >"$run/new" && mv "$run/new" "$run/status.json"; }}
+{train}
+""")
+        program.chmod(0o755)
+        return program
+
+    def test_every_reason_of_a_stop_counts(self):
+        program = self.fake_program("""
+status '{"state": "preempted", "exit_code": 75, "reason": "SIGTERM, trigger file STOP", "step": 3}'
+exit 75""")
+        code, _, errors = self.end(self.start("--program", program, self.config))
+        self.assertEqual(code, 75, errors)
+        self.assertIn("reason SIGTERM, trigger file STOP", errors)
+        self.assertNotIn("restart", errors)
+
+    def test_resume_is_for_the_first_start_alone(self):
+        old = self.run_folder / "checkpoints/step-000000002"
+        # Attempt 1 dies before it has set the run back, 2 before a checkpoint of its own, 3 after it.
+        train = f"""
+[ $n = 1 ] && exit 86
+[ $n = 2 ] && {{ status '{{"state": "training", "checkpoint": "{old}"}}'; exit 86; }}
+[ $n = 3 ] && {{ mkdir "$run/checkpoints/step-000000004"
+  status '{{"state": "training", "checkpoint": "{old.parent}/step-000000004"}}'; exit 86; }}
+status '{{"state": "done", "exit_code": 0}}'"""
+        for spelling in (["--resume", old], [f"--resume={old}"]):
+            program = self.fake_program(train)
+            self.run_folder.mkdir(parents=True, exist_ok=True)
+            (self.run_folder / "status.json").write_text(
+                json.dumps({"state": "done", "checkpoint": str(old.parent / "step-000000006")}))
+            code, _, errors = self.end(self.start("--program", program, self.config, *spelling, "--json"))
+            self.assertEqual(code, 0, errors)
+            starts = (self.run_folder / "starts").read_text().splitlines()
+            self.assertEqual([str(old) in line for line in starts], [True, True, True, False], starts)
+            self.assertEqual(starts[3], f"train {self.config} --json")
+            shutil.rmtree(self.run_folder)
+
+    def test_a_new_run_stays_the_run_that_it_became(self):
+        code, _, errors = self.end(self.start(self.config, "--resume", "none", environment={
+            "MHA2MLA_FAILPOINT": "step.begin=kill@6"}))
+        self.assertEqual(code, 0, errors)
+        self.assertIn("restart 1 of 5", errors)
+        self.assertEqual(self.checkpoints()[-1], 6)
 
 
 if __name__ == "__main__":
