@@ -5,8 +5,8 @@ import json
 import os
 import shutil
 
-from harness import BAD_CONFIG, LOCKED, MODEL, OK, Skipped, main, scenario, support
-from runs import NO_CHECKPOINT, RUN, expect, files, final_state, intact, steps, train, trained
+from harness import BAD_CONFIG, LOCKED, MODEL, OK, PROGRAM, Skipped, main, scenario, support
+from runs import NO_CHECKPOINT, RUN, end, expect, files, final_state, intact, start, steps, train, trained
 
 NEWEST, OLDER = "step-000000006", "step-000000004"
 STATE = "state-00001-of-00001.h5"
@@ -282,6 +282,20 @@ def _(folder):
     assert sorted(p.name for p in checkpoints.iterdir() if not p.name.startswith("step-")) == [
         ".tmp-mine", "LATEST", "notes.txt"], "removed are our own leftovers, and nothing else"
     assert final_state(checkpoints) == intact()
+
+
+@scenario("H518 read_errors_in_the_newest")
+def _(folder):
+    """The disk can no longer read what it holds: every read of that file fails, and of no other."""
+    checkpoints = trained(folder)
+    state = checkpoints / NEWEST / STATE
+    fails = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", state, "-e", "inject=read,pread64:error=EIO"]
+    if not shutil.which("strace") or end(start(folder, [*fails, "true"])).returncode != 0:
+        raise Skipped("reads can only be made to fail with strace")
+    done = end(start(folder, [*fails, PROGRAM, "train", "run.yaml"]))
+    expect(done, OK, f"{NEWEST} is invalid", STATE, "Input/output error", "resumed from", OLDER)
+    assert (checkpoints / "quarantine" / NEWEST / STATE).is_file()
+    assert steps(checkpoints) == [2, 4, 6] and final_state(checkpoints) == intact()
 
 
 @scenario("H519 resume_none_does_not_write_over_a_run")

@@ -60,6 +60,18 @@ def disk(folder):
         subprocess.run(["umount", "-l", folder / "runs"], check=True)
 
 
+@scenario("SY02 limit_of_the_file_size")
+def _(folder):
+    """SIGXFSZ would kill; ignored, it is a write that fails, and the next start goes on."""
+    prepare(folder)
+    with stopped_at(folder, "step.begin@4") as process:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
+        process.send_signal(signal.SIGCONT)
+        expect(end(process), IO, "checkpoints/", "File too large", "free disk space and run the same")
+    assert steps(folder / RUN / "checkpoints") in ([], [2])  # that of step 2 was begun before
+    completes(folder)
+
+
 @scenario("SY04 read_only_file_system")
 def _(folder):
     prepare(folder)
