@@ -366,7 +366,7 @@ struct CheckpointsConfig {
 
 struct WatchdogConfig {
   int64_t setup_seconds = 3600;
-  int64_t step_seconds = 600;
+  int64_t step_seconds = 3600;
   int64_t validation_seconds = 3600;
   int64_t checkpoint_seconds = 1800;
 
