@@ -159,6 +159,12 @@ Manifest verify_folder(const fs::path& folder, Depth depth) {
   Manifest manifest = read_manifest(folder);
   for (const auto& [name, file] : manifest.files) {
     std::error_code error;
+    const fs::file_status status = fs::status(folder / name, error);
+    if (fs::exists(status) && !fs::is_regular_file(status))
+      core::fail(ExitCode::kBadData, {.path = folder / name,
+                                      .field = "file",
+                                      .expected = "a regular file",
+                                      .found = "something else"});
     const uint64_t bytes = fs::file_size(folder / name, error);
     if (error) core::fail_errno("stat", folder / name, error.value());
     if (bytes != file.bytes)
