@@ -55,15 +55,25 @@ int64_t reduced(int64_t value, MPI_Op operation) {
   return result;
 }
 
-void receive_piece(void* values, int count, MPI_Datatype type, int from) {
-  MPI_Status status;
-  MPI_Recv(values, count, type, from, kTag, MPI_COMM_WORLD, &status);
+// A longer message than expected is an error of MPI's own.
+void require_count(const MPI_Status& status, int count, MPI_Datatype type, int from) {
   int received = 0;
   MPI_Get_count(&status, type, &received);
   if (received != count)
     core::fail(core::ExitCode::kInternal, {.field = "message of rank " + std::to_string(from),
                                            .expected = std::to_string(count) + " elements",
                                            .found = std::to_string(received)});
+}
+
+void receive_piece(void* values, int count, MPI_Datatype type, int from) {
+  MPI_Status status;
+  MPI_Recv(values, count, type, from, kTag, MPI_COMM_WORLD, &status);
+  require_count(status, count, type, from);
+}
+
+// The larger prevails. Preempted is the least: what is wrong must not pass for a clean stop.
+int64_t severity(core::ExitCode code) {
+  return code == core::ExitCode::kPreempted ? 1 : static_cast<int64_t>(code);
 }
 
 }  // namespace
@@ -172,7 +182,11 @@ void Comm::exchange(std::span<const Outgoing> outgoing, std::span<const Incoming
   for (const Outgoing& m : outgoing)
     MPI_Isend(m.bytes.data(), static_cast<int>(m.bytes.size()), MPI_BYTE, m.to, kTag,
               MPI_COMM_WORLD, &requests.emplace_back());
-  MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);
+  std::vector<MPI_Status> statuses(requests.size());
+  MPI_Waitall(static_cast<int>(requests.size()), requests.data(), statuses.data());
+  for (size_t i = 0; i < incoming.size(); ++i)
+    require_count(statuses[i], static_cast<int>(incoming[i].bytes.size()), MPI_BYTE,
+                  incoming[i].from);
 }
 
 void Comm::broadcast(std::span<std::byte> bytes, int root) {
@@ -227,9 +241,12 @@ std::vector<std::string> Comm::gather(const std::string& text) {
 }
 
 void Comm::agree(const std::optional<core::Error>& local) {
-  const int64_t code = max(local ? static_cast<int64_t>(local->code()) : 0);
-  if (code == 0) return;
-  const auto messages = gather(local ? local->what() : "");
+  const int64_t worst = max(local ? severity(local->code()) : 0);
+  if (worst == 0) return;
+  const bool only_stopped = worst == severity(core::ExitCode::kPreempted);
+  const auto code = only_stopped ? core::ExitCode::kPreempted : static_cast<core::ExitCode>(worst);
+  const bool speaks = local && (only_stopped || local->code() != core::ExitCode::kPreempted);
+  const auto messages = gather(speaks ? local->what() : "");
   const auto hosts = gather(host_);
   std::string text;
   for (size_t r = 0; r < messages.size(); ++r) {
@@ -238,7 +255,7 @@ void Comm::agree(const std::optional<core::Error>& local) {
     if (!text.empty()) text += "\n";
     text += (r == 0 ? "" : rank_prefix(static_cast<int>(r), hosts[r])) + *here;
   }
-  throw AgreedError(static_cast<core::ExitCode>(code), broadcast(text));
+  throw AgreedError(code, broadcast(text));
 }
 
 void Comm::run_agreed(const std::function<void()>& work) {

@@ -59,7 +59,8 @@ class Comm {
   void receive(std::span<double> values, int from);
 
   // Messages of one exchange in flight at once; between two ranks they match in their order here.
-  // Returns when all have arrived. At most 2^31 - 1 bytes each.
+  // Returns when all have arrived. At most 2^31 - 1 bytes each. A message of another length than
+  // its buffer is a bug and ends the run.
   struct Outgoing {
     std::span<const std::byte> bytes;
     int to;
@@ -83,8 +84,9 @@ class Comm {
   std::vector<std::string> gather(const std::string& text);
 
   // Collective: ends a phase that can fail on some ranks only. If any rank brings an error, all
-  // throw AgreedError: the largest code; rank 0's message first, then the other ranks' that differ,
-  // each once and prefixed with [rank r host].
+  // throw AgreedError: the largest code, where kPreempted counts as the least; rank 0's message
+  // first, then the other ranks' that differ, each once and prefixed with [rank r host]. Of ranks
+  // that were merely stopped nothing is said beside an error.
   void agree(const std::optional<core::Error>& local);
   // Collective: runs `work`, which must not communicate, and agrees on what it threw.
   void run_agreed(const std::function<void()>& work);

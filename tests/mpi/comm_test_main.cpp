@@ -5,6 +5,8 @@
 //   fail | throw  rank 1 fails alone while the others wait in a barrier
 //   agree         the last rank fails alone, and the ranks agree on it
 //   agree-all     all ranks fail with one message
+//   agree-stopped all ranks are stopped, the last one fails as well
+//   short         rank 1 sends less than rank 0 exchanges for
 //   leave         all ranks leave with 75 without finalising
 #include <algorithm>
 #include <bit>
@@ -17,6 +19,7 @@
 
 #include "autograd/core/pool.h"
 #include "core/hash.h"
+#include "core/stop.h"
 #include "trainer/comm.h"
 #include "trainer/shard_tree.h"
 
@@ -202,6 +205,16 @@ void basics(Comm& comm) {
              {.path = path, .expected = "1000 tokens", .found = "999", .hint = "copy it again"});
 }
 
+void exchange_short(Comm& comm) {
+  std::vector<std::byte> buffer(8);
+  std::vector<Comm::Outgoing> outgoing;
+  std::vector<Comm::Incoming> incoming;
+  if (comm.rank() == 0) incoming.push_back({buffer, 1});
+  if (comm.rank() == 1) outgoing.push_back({std::span(buffer).first(7), 0});
+  comm.exchange(outgoing, incoming);
+  comm.barrier();
+}
+
 void run(Comm& comm, const std::string& what, int64_t shards) {
   if (what == "tree") return tree(comm, shards);
   if (what == "basics") return basics(comm);
@@ -210,6 +223,12 @@ void run(Comm& comm, const std::string& what, int64_t shards) {
     return comm.run_agreed([&] {
       if (comm.rank() == comm.size() - 1) fail_shard("last.ds");
     });
+  if (what == "agree-stopped")
+    return comm.run_agreed([&] {
+      if (comm.rank() == comm.size() - 1) fail_shard("last.ds");
+      core::throw_stopped(core::kStopTerm);
+    });
+  if (what == "short") return exchange_short(comm);
   if (what == "leave") comm.leave(core::ExitCode::kPreempted);
   const int culprit = comm.size() > 1 ? 1 : 0;
   if (what == "fail" && comm.rank() == culprit) fail_shard("mine.ds");
