@@ -108,10 +108,17 @@ void load_file(const fs::path& path, const std::string& file, const Manifest& ma
   }
 }
 
-// Damage falls back to an older checkpoint; everything else is for the user to settle.
+// Damage falls back to an older checkpoint; everything else is for the user to settle. What could
+// not be read may be whole: to set it aside, or to save its step once more, would lose it.
 bool is_damage(ExitCode code) {
-  return code == ExitCode::kBadData || code == ExitCode::kMissingInput || code == ExitCode::kIo ||
+  return code == ExitCode::kBadData || code == ExitCode::kMissingInput ||
          code == ExitCode::kNumerical;
+}
+
+[[noreturn]] void fail_unreadable(const core::Error& error) {
+  throw core::Error(ExitCode::kIo, fmt::format("{}; nothing was moved: run the same command again, "
+                                               "or give an older checkpoint with --resume PATH",
+                                               error.what()));
 }
 
 std::string move_to_quarantine(const fs::path& path, const std::string& reason) {
@@ -122,6 +129,32 @@ std::string move_to_quarantine(const fs::path& path, const std::string& reason) 
   core::write_file_atomically(target.string() + ".reason.txt", reason + "\n");
   core::rename_durably(path, target);
   return target;
+}
+
+// The first of `found` that is valid. Those before it are dealt with as `invalid` says, and warned
+// of; if there is none, nothing moves. `reasons`: why each was not.
+std::optional<ValidCheckpoint> first_valid(const std::vector<CheckpointPath>& found,
+                                           Invalid invalid, std::vector<std::string>& reasons) {
+  std::vector<fs::path> bad;
+  for (const auto& [step, path] : found) {
+    try {
+      ValidCheckpoint valid{step, path, verify_checkpoint(path, true), {}};
+      for (size_t i = 0; i < bad.size(); ++i) {
+        std::string warning =
+            fmt::format("checkpoint {} is invalid: {}", bad[i].string(), reasons[i]);
+        if (invalid == Invalid::quarantine)
+          warning += "; moved to " + move_to_quarantine(bad[i], reasons[i]);
+        valid.warnings.push_back(std::move(warning));
+      }
+      return valid;
+    } catch (const core::Error& e) {
+      if (e.code() == ExitCode::kIo) fail_unreadable(e);
+      if (!is_damage(e.code())) throw;
+      reasons.emplace_back(e.what());
+      bad.push_back(path);
+    }
+  }
+  return std::nullopt;
 }
 
 [[noreturn]] void fail_none_valid(const fs::path& directory,
@@ -215,31 +248,23 @@ std::vector<CheckpointPath> find_checkpoints(const fs::path& directory) {
 
 std::optional<ValidCheckpoint> newest_valid(const fs::path& directory, Invalid invalid) {
   std::vector<std::string> reasons;
-  std::vector<fs::path> bad;
   const std::vector<CheckpointPath> found = find_checkpoints(directory);
-  for (const auto& [step, path] : found) {
-    try {
-      ValidCheckpoint valid{step, path, verify_checkpoint(path, true), {}};
-      for (size_t i = 0; i < bad.size(); ++i) {
-        std::string warning =
-            fmt::format("checkpoint {} is invalid: {}", bad[i].string(), reasons[i]);
-        if (invalid == Invalid::quarantine)
-          warning += "; moved to " + move_to_quarantine(bad[i], reasons[i]);
-        valid.warnings.push_back(std::move(warning));
-      }
-      return valid;
-    } catch (const core::Error& e) {
-      if (!is_damage(e.code())) throw;
-      reasons.emplace_back(e.what());
-      bad.push_back(path);
-    }
-  }
+  auto valid = first_valid(found, invalid, reasons);
+  if (valid) return valid;
   std::error_code error;
   const fs::path quarantine = directory / kQuarantine;
   if (found.empty() && fs::is_directory(quarantine, error) && !fs::is_empty(quarantine, error))
     reasons.push_back("all are in " + quarantine.string());
   if (!reasons.empty()) fail_none_valid(directory, reasons);
   return std::nullopt;
+}
+
+std::optional<ValidCheckpoint> newest_valid(const fs::path& directory, Invalid invalid,
+                                            const std::function<bool(int64_t)>& wanted) {
+  std::vector<std::string> reasons;
+  std::vector<CheckpointPath> found = find_checkpoints(directory);
+  std::erase_if(found, [&](const CheckpointPath& c) { return !wanted(c.step); });
+  return first_valid(found, invalid, reasons);
 }
 
 std::vector<std::string> set_aside_newer(const fs::path& directory, int64_t step) {

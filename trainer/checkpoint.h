@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -65,9 +66,13 @@ enum class Invalid {
 
 // The newest valid checkpoint, fully verified; nullopt if there is none at all. Throws
 // kNoValidCheckpoint, having moved nothing, when none of those there is valid, and when only
-// quarantine/ has any: a run never starts anew by itself.
+// quarantine/ has any: a run never starts anew by itself. Throws kIo, having moved nothing, when
+// one cannot be read.
 std::optional<ValidCheckpoint> newest_valid(const std::filesystem::path& directory,
                                             Invalid invalid);
+// The same among the checkpoints whose step is wanted; nullopt also when none of them is valid.
+std::optional<ValidCheckpoint> newest_valid(const std::filesystem::path& directory, Invalid invalid,
+                                            const std::function<bool(int64_t)>& wanted);
 
 // Moves the checkpoints after `step` to quarantine/, of which the run was set back to `step`: their
 // numbers will come again, and until then they would pass for the newest. One line per checkpoint.

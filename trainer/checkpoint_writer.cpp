@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -18,10 +19,10 @@ using Clock = std::chrono::steady_clock;
 namespace fs = std::filesystem;
 
 // A disk that is full or read-only is better known before the first step than at the first save.
-void probe(const fs::path& directory) {
-  constexpr size_t kProbeBytes = size_t{1} << 20;
+void probe(const fs::path& directory, uint64_t checkpoint_bytes) {
+  constexpr uint64_t kLargestProbe = uint64_t{1} << 20;
   const fs::path path = directory / with_nonce(".tmp-0");
-  core::write_file_atomically(path, std::string(kProbeBytes, '\0'));
+  core::write_file_atomically(path, std::string(std::min(checkpoint_bytes, kLargestProbe), '\0'));
   discard_folder(path);
 }
 
@@ -40,7 +41,7 @@ CheckpointWriter::CheckpointWriter(fs::path directory, const StateRegistry& regi
       retention_(retention),
       snapshot_(registry) {
   core::create_directories(directory_);
-  probe(directory_);
+  probe(directory_, snapshot_.bytes());
   const SignalsBlocked inherited_by_the_thread;
   thread_ = std::thread([this] { thread_main(); });
 }

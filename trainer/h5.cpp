@@ -55,6 +55,12 @@ herr_t collect_cause(unsigned, const H5E_error2_t* entry, void* out) {
   return 0;
 }
 
+// Not the contents' fault: they may be whole when they are read again.
+bool is_of_the_disk(int error_number) {
+  return error_number == EIO || error_number == ESTALE || error_number == ENXIO ||
+         error_number == ENODEV || error_number == ETIMEDOUT || error_number == EREMOTEIO;
+}
+
 [[noreturn]] void fail_h5(ExitCode code, const fs::path& path, const std::string& place,
                           const std::string& operation) {
   Cause cause;
@@ -63,7 +69,7 @@ herr_t collect_cause(unsigned, const H5E_error2_t* entry, void* out) {
   std::string hint;
   if (cause.error_number != 0) {
     cause.text = std::strerror(cause.error_number);
-    if (cause.error_number == EIO) code = ExitCode::kIo;  // the disk's fault, not the contents'
+    if (is_of_the_disk(cause.error_number)) code = ExitCode::kIo;
     if (cause.error_number == ENOSPC || cause.error_number == EDQUOT || cause.error_number == EFBIG)
       hint = "free disk space and run the same command again";
   }
@@ -129,7 +135,7 @@ bool has_bfloat16_mark(hid_t dataset) {
 hid_t access_list() {
   const hid_t list = H5Pcreate(H5P_FILE_ACCESS);
   // V110 at both ends: a file whose writer died before closing it does not open.
-  if (list >= 0 && (use_h5_driver(list) < 0 ||
+  if (list >= 0 && (!use_h5_driver(list) ||
                     H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
                     H5Pset_fclose_degree(list, H5F_CLOSE_STRONG) < 0)) {
     H5Pclose(list);

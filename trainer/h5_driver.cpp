@@ -1,6 +1,7 @@
 #include "trainer/h5_driver.h"
 
 #include <fcntl.h>
+#include <hdf5.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -190,9 +191,9 @@ hid_t register_driver() {
 
 }  // namespace
 
-herr_t use_h5_driver(hid_t access_list) {
+bool use_h5_driver(int64_t access_list) {
   static const hid_t driver = register_driver();
-  return driver < 0 ? -1 : H5Pset_driver(access_list, driver, nullptr);
+  return driver >= 0 && H5Pset_driver(access_list, driver, nullptr) >= 0;
 }
 
 }  // namespace trainer

@@ -3,12 +3,12 @@
 // call nothing more is written to it. Without locks: a run has its own (trainer/run_folder.h).
 #pragma once
 
-#include <hdf5.h>
+#include <cstdint>
 
 namespace trainer {
 
-// Makes files that are opened with the access list use the driver; negative on failure.
+// Makes files that are opened with the access list (an hid_t) use the driver; false on failure.
 // Requires: h5_initialize().
-herr_t use_h5_driver(hid_t access_list);
+bool use_h5_driver(int64_t access_list);
 
 }  // namespace trainer

@@ -194,17 +194,28 @@ MetricsWriter::~MetricsWriter() { core::io::close(fd_); }
 
 void MetricsWriter::append(nlohmann::json line) {
   if (replace_non_finite(line)) line["nan"] = true;
-  const std::string text = line.dump() + "\n";
+  waiting_ += line.dump() + "\n";
+  flush();
+}
+
+void MetricsWriter::flush() {
+  if (waiting_.empty()) return;
   take_back_torn_line();
   torn_ = true;
   try {
-    write_all(fd_, path_, text);
+    write_all(fd_, path_, waiting_);
   } catch (const core::Error&) {
     take_back_torn_line();
     throw;
   }
   torn_ = false;
-  size_ += text.size();
+  size_ += waiting_.size();
+  waiting_.clear();
+}
+
+void MetricsWriter::sync() {
+  flush();
+  if (core::io::sync(fd_) != 0) core::fail_errno("fsync", path_, errno);
 }
 
 void MetricsWriter::take_back_torn_line() {

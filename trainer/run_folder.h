@@ -49,7 +49,13 @@ class MetricsWriter {
   MetricsWriter(const MetricsWriter&) = delete;
   MetricsWriter& operator=(const MetricsWriter&) = delete;
 
+  // Throws kIo when the line cannot be written (disk full): it waits in memory then, and goes out
+  // before the next one.
   void append(nlohmann::json line);
+  // Writes what waits, or throws.
+  void flush();
+  // And makes all lines durable.
+  void sync();
 
  private:
   void take_back_torn_line();
@@ -58,6 +64,7 @@ class MetricsWriter {
   int fd_ = -1;
   uint64_t size_ = 0;  // bytes of whole lines
   bool torn_ = false;  // there is more than that in the file
+  std::string waiting_;
 };
 
 }  // namespace trainer

@@ -12,9 +12,15 @@ namespace trainer {
 using nlohmann::json;
 
 json TrainingRun::finish() {
+  const WatchdogConfig& w = config_.watchdog;
+  const bool limited = w.validation_seconds > 0 && w.checkpoint_seconds > 0;
+  const auto finishing = phase("finish", limited ? w.validation_seconds + w.checkpoint_seconds : 0);
   validate();
-  if (const unsigned asked = agree_on_requests(); core::is_stop(asked)) stop(asked);
-  settle_save(/*must_succeed=*/true);
+  const unsigned asked = agree_on_requests();
+  save();  // only if the save of the last step has failed meanwhile
+  if (core::is_stop(asked)) stop(asked);
+  saver_->settle(/*must_succeed=*/true);
+  flush_metrics();
   const json outcome = result();
   session_.comm.run_agreed([&] {
     if (!root()) return;
@@ -33,10 +39,7 @@ json TrainingRun::finish_again() {
 }
 
 void TrainingRun::say_done(const json& outcome) {
-  session_.comm.run_agreed([&] {
-    if (!root()) return;
-    folder_->write_status({{"state", "done"}, {"step", outcome.at("steps")}, {"exit_code", 0}});
-  });
+  session_.comm.run_agreed([&] { status_->write_done(outcome.at("steps").get<int64_t>()); });
   const json speed = outcome.value("tokens_per_second", json());
   log_->info(fmt::format("done: {} steps{}; model {}", outcome.at("steps").dump(),
                          speed.is_number()

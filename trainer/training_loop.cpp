@@ -13,24 +13,22 @@ namespace trainer {
 using core::ExitCode;
 using nlohmann::json;
 
-namespace {
-
-// Beside the bits of core::StopBit in the word that the ranks exchange.
-constexpr uint64_t kSaveFailed = uint64_t{1} << 32;  // for the last time: the run ends
-constexpr uint64_t kSaveLost = uint64_t{1} << 33;    // the same step may be saved again
-
-}  // namespace
-
 void TrainingRun::loop() {
   const int64_t interval = config_.tokens.val_check_interval;
   // A validation that was due where the run was stopped is made up for: same log, same best.
   const int64_t n = trainer_->step_number();
-  if (n == 0 || (interval > 0 && n % interval == 0 && !trainer_->finished())) validate();
-  if (n == 0)
+  if (n == 0 || (interval > 0 && n % interval == 0 && !trainer_->finished())) {
+    validate();
     if (const unsigned asked = agree_on_requests(); core::is_stop(asked)) stop(asked);
+  }
   while (!trainer_->finished()) {
     core::failpoint("step.begin");
     const StepReport report = step();
+    // Whatever happens between two steps has its limit too: what is nested has its own.
+    const WatchdogConfig& w = config_.watchdog;
+    const bool limited = w.validation_seconds > 0 && w.checkpoint_seconds > 0;
+    const auto boundary = phase(fmt::format("boundary after step {}", report.step),
+                                limited ? w.validation_seconds + w.checkpoint_seconds : 0);
     if (report.outcome == StepOutcome::rollback)
       roll_back(report);
     else
@@ -40,11 +38,12 @@ void TrainingRun::loop() {
 }
 
 StepReport TrainingRun::step() {
-  const auto phase = watchdog_->enter(fmt::format("step {}", trainer_->step_number() + 1),
-                                      std::chrono::seconds(config_.watchdog.step_seconds));
+  const auto stepping =
+      phase(fmt::format("step {}", trainer_->step_number() + 1), config_.watchdog.step_seconds);
   step_log_->begin_step();
   StepReport report = trainer_->step();
   step_log_->end_step();
+  status_->set_step(trainer_->step_number());
   if (!report.note.empty()) log_->warn(report.note);
   return report;
 }
@@ -56,7 +55,8 @@ void TrainingRun::after_step(const StepReport& report) {
   if (report.step == 1 || last || due(config_.logging.iteration_step_info_interval) ||
       report.outcome != StepOutcome::applied)
     log_step(report);
-  if (due(config_.checkpoints.replica_check_interval)) check_replicas();
+  if (due(config_.checkpoints.replica_check_interval) && session_.comm.size() > 1)
+    require_equal_replicas(session_.comm, trainer_->registry());
   const unsigned asked = agree_on_requests();
   if (last || due(config_.checkpoints.checkpoint_interval) || asked != 0) save();
   if (core::is_stop(asked)) stop(asked);
@@ -69,20 +69,18 @@ void TrainingRun::log_step(const StepReport& report) {
   const double epochs =
       static_cast<double>((n - data_->start_of(stage) + 1) * config_.tokens.global_batch_size) /
       static_cast<double>(data_->nanoset(stage).samples_per_epoch());
-  session_.comm.run_agreed([&] {
-    if (!root()) return;
-    core::failpoint("metrics.append");
-    metrics_->append(step_log_->metrics(report, trainer_->tokens_seen(), epochs));
+  if (root()) {
+    append_metrics(step_log_->metrics(report, trainer_->tokens_seen(), epochs));
     write_status("training");
-  });
+  }
   step_log_->reset_interval();
 }
 
 void TrainingRun::validate() {
   if (sets_.empty() || validated_step_ == trainer_->step_number()) return;
   core::failpoint("validation.begin");
-  const auto phase = watchdog_->enter(fmt::format("validation at step {}", trainer_->step_number()),
-                                      std::chrono::seconds(config_.watchdog.validation_seconds));
+  const auto validating = phase(fmt::format("validation at step {}", trainer_->step_number()),
+                                config_.watchdog.validation_seconds);
   json results;
   try {
     results = to_json(trainer_->validate(sets_));
@@ -98,44 +96,34 @@ void TrainingRun::validate() {
   for (const auto& [name, windows] : sets_)
     line += fmt::format(" {} ppl {:.3f}", name, results.at(name).at("ppl").get<double>());
   log_->info(line);
-  session_.comm.run_agreed([&] {
-    if (!root()) return;
-    json entry = {{"type", "val"},
-                  {"step", validated_step_},
-                  {"tokens", trainer_->tokens_seen()},
-                  {"val_loss", results.at("mean_nll")},
-                  {"wall_s", step_log_->wall_seconds()},
-                  {"sets", results}};
-    for (const auto& [name, windows] : sets_)
-      entry["val_loss/" + name] = results.at(name).at("nll");
-    metrics_->append(entry);
-  });
+  if (!root()) return;
+  json entry = {{"type", "val"},
+                {"step", validated_step_},
+                {"tokens", trainer_->tokens_seen()},
+                {"val_loss", results.at("mean_nll")},
+                {"wall_s", step_log_->wall_seconds()},
+                {"sets", results}};
+  for (const auto& [name, windows] : sets_) entry["val_loss/" + name] = results.at(name).at("nll");
+  append_metrics(entry);
 }
 
 unsigned TrainingRun::agree_on_requests() {
-  uint64_t local = requests_->poll();
-  if (root()) {
-    if (const auto outcome = writer_->poll()) try {
-        record_save(*outcome, /*must_succeed=*/false);
-        if (outcome->error) local |= kSaveLost;
-      } catch (...) {
-        save_failure_ = to_error(std::current_exception());
-        local |= kSaveFailed;
-      }
-  }
-  const uint64_t all = session_.comm.bit_or(local);
-  if ((all & kSaveFailed) != 0) session_.comm.agree(save_failure_);
-  if ((all & kSaveLost) != 0) saved_step_ = -1;
+  const uint64_t all = session_.comm.bit_or(requests_->poll() | saver_->poll());
+  saver_->agree(all);
   asked_ = static_cast<unsigned>(all);
   return asked_;
 }
 
 void TrainingRun::stop(unsigned asked) {
-  settle_save(/*must_succeed=*/true);
-  const std::string saved = session_.comm.broadcast(committed_);
+  {
+    const auto saving = phase("checkpoint before the stop", config_.watchdog.checkpoint_seconds);
+    saver_->settle(/*must_succeed=*/true);
+    flush_metrics();
+  }
+  const std::string saved = session_.comm.broadcast(saver_->committed());
   throw AgreedError(
       ExitCode::kPreempted,
-      fmt::format("{}: stopped by {} at step {} of {}; {}; the same command goes on from there",
+      fmt::format("{}: stopped by {} at step {} of {}; {}; started again it goes on from there",
                   path_.string(), core::describe_stop(asked), trainer_->step_number(),
                   config_.tokens.train_steps,
                   saved.empty() ? "no checkpoint yet" : "checkpoint " + saved));
@@ -146,86 +134,89 @@ CheckpointRequest TrainingRun::checkpoint_request() const {
   provenance["ranks"] = session_.comm.size();
   provenance["threads_per_rank"] = config_.parallelism.threads_per_rank.count;
   provenance["isa"] = std::string(ag::name_of(ag::active_isa()));
-  provenance["parent"] = parent_;
   if (validated_step_ == trainer_->step_number() && last_validation_.contains("mean_nll"))
     provenance["val_loss"] = last_validation_.at("mean_nll");
-  return {.step = trainer_->step_number(),
-          .config = dump_resolved(config_),
+  return {.config = dump_resolved(config_),
           .provenance = provenance,
           .companions = prepared_.companions};
 }
 
 void TrainingRun::save() {
   core::clear_save_now();
-  if (saved_step_ == trainer_->step_number()) return;
-  settle_save(/*must_succeed=*/false);
-  check_replicas();
-  session_.comm.run_agreed([&] {
-    if (root()) writer_->start(checkpoint_request());
-  });
-  saved_step_ = trainer_->step_number();
+  const auto saving = phase(fmt::format("checkpoint of step {}", trainer_->step_number()),
+                            config_.watchdog.checkpoint_seconds);
+  saver_->save(trainer_->step_number(), [this] { return checkpoint_request(); });
 }
 
-void TrainingRun::check_replicas() {
-  if (session_.comm.size() > 1) require_equal_replicas(session_.comm, trainer_->registry());
-}
-
-void TrainingRun::settle_save(bool must_succeed) {
-  const auto phase =
-      watchdog_->enter("checkpoint", std::chrono::seconds(config_.watchdog.checkpoint_seconds));
-  session_.comm.run_agreed([&] {
-    if (!root()) return;
-    if (const auto outcome = writer_->wait()) record_save(*outcome, must_succeed);
-  });
-}
-
-// Throws what ends the run: a state that must not be saved, or more failures than are allowed.
-void TrainingRun::record_save(const SaveOutcome& outcome, bool must_succeed) {
-  if (outcome.error) {
-    const core::Error error = to_error(outcome.error);
-    ++failed_saves_;
-    if (must_succeed || error.code() == ExitCode::kNumerical ||
-        failed_saves_ >= config_.checkpoints.max_failed_saves)
-      throw error;
-    log_->warn(fmt::format("the checkpoint of step {} failed ({} of {} in a row allowed): {}",
-                           outcome.step, failed_saves_, config_.checkpoints.max_failed_saves - 1,
-                           error.what()));
-    return;
-  }
-  failed_saves_ = 0;
-  parent_ = outcome.saved->manifest_hash;
-  committed_ = outcome.saved->path;
-  log_->info(fmt::format("ckpt committed step={} manifest={}", outcome.step,
-                         outcome.saved->manifest_hash));
-  if (!outcome.warning.empty()) log_->warn(outcome.warning);
-  metrics_->append({{"type", "ckpt"},
-                    {"step", trainer_->step_number()},
-                    {"checkpoint_step", outcome.step},
-                    {"manifest", outcome.saved->manifest_hash},
-                    {"seconds", outcome.seconds}});
-}
-
-void TrainingRun::roll_back(const StepReport& report) {
-  settle_save(/*must_succeed=*/false);
+// One that the run would have written undisturbed, too, and from before all that is left out: so
+// that stops and their checkpoints do not decide what is trained.
+std::string TrainingRun::choose_rollback(int64_t bad_step) {
+  const CheckpointsConfig& c = config_.checkpoints;
+  const auto scheduled = [&](int64_t step) {
+    return step % c.checkpoint_interval == 0 && step <= bad_step - c.rollback_skip_steps;
+  };
   std::string chosen;
   session_.comm.run_agreed([&] {
     if (!root()) return;
-    const auto valid = newest_valid(folder_->checkpoints(), Invalid::quarantine);
+    auto valid = newest_valid(folder_->checkpoints(), Invalid::quarantine, scheduled);
+    if (!valid) valid = newest_valid(folder_->checkpoints(), Invalid::quarantine);
     if (!valid) return;
     for (const std::string& warning : valid->warnings) log_->warn(warning);
     chosen = valid->path;
   });
-  chosen = session_.comm.broadcast(chosen);
+  return session_.comm.broadcast(chosen);
+}
+
+void TrainingRun::roll_back(const StepReport& report) {
+  saver_->settle(/*must_succeed=*/false);
+  flush_metrics();
+  const std::string chosen = choose_rollback(report.step);
   trainer_->roll_back(report, chosen);
-  saved_step_ = trainer_->step_number();
+  saver_->resume_from(trainer_->step_number(), chosen);
+  status_->set_checkpoint(chosen);
   continue_metrics(chosen);
   log_->warn(fmt::format("back to step {} from {}", trainer_->step_number(), chosen));
 }
 
-void TrainingRun::write_status(const char* state) const {
-  json status = {{"state", state}, {"step", trainer_->step_number()}};
-  if (!committed_.empty()) status["checkpoint"] = committed_;
-  folder_->write_status(status);
+// A log that cannot be written is no reason to lose the run: the lines wait, and at the end they
+// must go out.
+void TrainingRun::append_metrics(const json& line) {
+  core::failpoint("metrics.append");
+  try {
+    metrics_->append(line);
+    metrics_fail_ = false;
+  } catch (const core::Error& e) {
+    warn_once(metrics_fail_, e);
+  }
+}
+
+// A checkpoint is acknowledged once the lines of its steps are as durable as it is.
+void TrainingRun::sync_metrics() {
+  try {
+    metrics_->sync();
+    metrics_fail_ = false;
+  } catch (const core::Error& e) {
+    warn_once(metrics_fail_, e);
+  }
+}
+
+void TrainingRun::write_status(const char* state) {
+  try {
+    status_->write(state);
+    status_fails_ = false;
+  } catch (const core::Error& e) {
+    warn_once(status_fails_, e);
+  }
+}
+
+void TrainingRun::warn_once(bool& warned, const core::Error& error) {
+  if (!std::exchange(warned, true)) log_->warn(fmt::format("not fatal yet: {}", error.what()));
+}
+
+void TrainingRun::flush_metrics() {
+  session_.comm.run_agreed([&] {
+    if (root()) metrics_->sync();
+  });
 }
 
 }  // namespace trainer

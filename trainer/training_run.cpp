@@ -89,8 +89,9 @@ void TrainingRun::open_folder() {
     core::failpoint("run.start");
     folder_ = std::make_unique<RunFolder>(g.output_dir, g.project, g.run);
     core::failpoint("run.after_lock");
-    folder_->write_status({{"state", "starting"}});
   });
+  status_ = std::make_unique<RunStatus>(folder_.get());
+  session_.comm.run_agreed([&] { status_->write("starting"); });
 }
 
 void TrainingRun::start_watchdog() {
@@ -102,7 +103,7 @@ void TrainingRun::start_watchdog() {
                       .host = comm.host(),
                       .abort = [this](const std::string& line) {
                         std::fprintf(stderr, "%s\n", line.c_str());
-                        record_failure(core::Error(ExitCode::kHang, line));
+                        status_->write_end(core::Error(ExitCode::kHang, line), "");
                         session_.comm.abort(ExitCode::kHang);
                       }});
 }
@@ -136,7 +137,6 @@ fs::path TrainingRun::choose_checkpoint() {
       chosen = fs::absolute(options_.resume);
     }
     check_resumable(*manifest);
-    parent_ = manifest_hash(chosen);
   });
   return session_.comm.broadcast(chosen);
 }
@@ -195,22 +195,11 @@ json TrainingRun::execute() {
 }
 
 void TrainingRun::record_failure(const core::Error& error) const {
-  if (!root()) return;
-  const bool preempted = error.code() == ExitCode::kPreempted;
-  const bool hung = error.code() == ExitCode::kHang;
-  json status = {{"state", preempted ? "preempted"
-                           : hung    ? "hung"
-                                     : "failed"},
-                 {"exit_code", static_cast<int>(error.code())},
-                 {"message", error.what()}};
-  if (preempted) status["reason"] = core::describe_stop(asked_);
-  if (trainer_) status["step"] = trainer_->step_number();
-  if (!committed_.empty()) status["checkpoint"] = committed_;
-  try {
-    folder_->write_status(status);
-  } catch (const std::exception&) {
-    // The disk may be what failed; the error that matters is on its way to stderr.
-  }
+  status_->write_end(error, core::describe_stop(asked_ | core::stop_bits()));
+}
+
+Watchdog::Phase TrainingRun::phase(const std::string& name, int64_t limit_seconds) {
+  return watchdog_->enter(name, std::chrono::seconds(limit_seconds));
 }
 
 json TrainingRun::run() {
@@ -221,8 +210,7 @@ json TrainingRun::run() {
 }
 
 void TrainingRun::set_up() {
-  const auto phase =
-      watchdog_->enter("setup", std::chrono::seconds(config_.watchdog.setup_seconds));
+  const auto setup = phase("setup", config_.watchdog.setup_seconds);
   const fs::path checkpoint = choose_checkpoint();
   read_earlier_result(checkpoint);
   if (!earlier_result_.is_null() && same_validation_) return;
@@ -237,16 +225,10 @@ void TrainingRun::set_up() {
   trainer_ = std::make_unique<Trainer>(config_, session_.comm, prepared_.model, *data_);
   prepared_.model.weights.clear();  // the trainer has its own masters now
   load(checkpoint);
+  make_saver(checkpoint);
   step_log_ =
       std::make_unique<StepLog>(config_.tokens.train_steps,
                                 config_.tokens.global_batch_size * config_.tokens.sequence_length);
-  session_.comm.run_agreed([&] {
-    const CheckpointsConfig& c = config_.checkpoints;
-    if (root())
-      writer_ =
-          std::make_unique<CheckpointWriter>(folder_->checkpoints(), trainer_->registry(),
-                                             Retention{c.keep_last, c.keep_every, c.keep_best});
-  });
   continue_metrics(checkpoint);
   core::failpoint("run.after_load");
 }
@@ -270,9 +252,28 @@ void TrainingRun::load(const fs::path& checkpoint) {
   if (checkpoint.empty()) return;
   session_.comm.run_agreed([&] { load_checkpoint(checkpoint, trainer_->registry()); });
   trainer_->refresh_after_load();
-  saved_step_ = trainer_->step_number();
-  committed_ = checkpoint;
   log_->info(fmt::format("resumed from {}", checkpoint.string()));
+}
+
+void TrainingRun::make_saver(const fs::path& checkpoint) {
+  const CheckpointsConfig& c = config_.checkpoints;
+  saver_ = std::make_unique<RunSaver>(
+      session_.comm, *log_, trainer_->registry(),
+      RunSaverOptions{.directory = path_ / "checkpoints",
+                      .retention = {c.keep_last, c.keep_every, c.keep_best},
+                      .max_failed_saves = c.max_failed_saves,
+                      .before_acknowledging = [this] { sync_metrics(); },
+                      .acknowledged =
+                          [this](const SaveOutcome& outcome) {
+                            status_->set_checkpoint(outcome.saved->path);
+                            append_metrics({{"type", "ckpt"},
+                                            {"step", trainer_->step_number()},
+                                            {"checkpoint_step", outcome.step},
+                                            {"manifest", outcome.saved->manifest_hash},
+                                            {"seconds", outcome.seconds}});
+                          }});
+  saver_->resume_from(trainer_->step_number(), checkpoint);
+  status_->set_checkpoint(checkpoint);
 }
 
 // Lines and checkpoints of later steps step aside, and a validation of this very step stands.
@@ -288,7 +289,7 @@ void TrainingRun::continue_metrics(const fs::path& checkpoint) {
     write_status("training");
   });
   last_validation_ = json::parse(session_.comm.broadcast(validation.dump()));
-  if (!last_validation_.is_null()) validated_step_ = step;
+  validated_step_ = last_validation_.is_null() ? -1 : step;
 }
 
 }  // namespace trainer

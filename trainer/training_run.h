@@ -8,10 +8,11 @@
 #include <string>
 
 #include "trainer/checkpoint.h"
-#include "trainer/checkpoint_writer.h"
 #include "trainer/log.h"
 #include "trainer/prepare.h"
 #include "trainer/run_folder.h"
+#include "trainer/run_saver.h"
+#include "trainer/run_status.h"
 #include "trainer/step_log.h"
 #include "trainer/stop_requests.h"
 #include "trainer/trainer.h"
@@ -46,6 +47,7 @@ class TrainingRun {
   // What an earlier process left: result.json of a finished run, the log up to `checkpoint`.
   void read_earlier_result(const fs::path& checkpoint);
   void load(const fs::path& checkpoint);
+  void make_saver(const fs::path& checkpoint);
   void continue_metrics(const fs::path& checkpoint);
   void banner(const PreparedModel& prepared) const;
 
@@ -62,14 +64,15 @@ class TrainingRun {
   [[noreturn]] void stop(unsigned asked);
   void save();
   CheckpointRequest checkpoint_request() const;
-  // On several ranks: no state is saved, and none lives on for long, on which they differ.
-  void check_replicas();
-  // To the newest valid checkpoint, from where the bad steps are left out.
+  // To a checkpoint from before the bad step, which is left out from there on.
   void roll_back(const StepReport& report);
-  // Waits for the save in flight. `must_succeed`: nothing comes after it that could replace it.
-  void settle_save(bool must_succeed);
-  void record_save(const SaveOutcome& outcome, bool must_succeed);
-  void write_status(const char* state) const;
+  std::string choose_rollback(int64_t bad_step);
+  // Rank 0; a log or status that cannot be written is a warning, and the lines wait.
+  void append_metrics(const nlohmann::json& line);
+  void write_status(const char* state);
+  void sync_metrics();
+  void warn_once(bool& warned, const core::Error& error);
+  void flush_metrics();
 
   // run_result.cpp
   nlohmann::json finish();
@@ -77,6 +80,7 @@ class TrainingRun {
   void say_done(const nlohmann::json& outcome);
   nlohmann::json result() const;
   void record_failure(const core::Error& error) const;
+  Watchdog::Phase phase(const std::string& name, int64_t limit_seconds);
 
   bool root() const { return session_.comm.rank() == 0; }
 
@@ -84,22 +88,20 @@ class TrainingRun {
   const TrainOptions& options_;
   Session& session_;
   std::unique_ptr<RunFolder> folder_;
+  std::unique_ptr<RunStatus> status_;
   fs::path path_;
   std::unique_ptr<Log> log_;
   PreparedModel prepared_;
   std::unique_ptr<data::NanosetStages> data_;
   ValidationSets sets_;
   std::unique_ptr<Trainer> trainer_;
-  std::unique_ptr<CheckpointWriter> writer_;  // rank 0 only
+  std::unique_ptr<RunSaver> saver_;
   std::unique_ptr<StopRequests> requests_;
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<StepLog> step_log_;
-  std::string parent_;     // manifest hash of the checkpoint before
-  std::string committed_;  // newest checkpoint that this process knows to be durable
-  int64_t saved_step_ = -1, validated_step_ = -1;  // saved_: or in flight
-  int64_t failed_saves_ = 0;                       // in a row
-  std::optional<core::Error> save_failure_;        // to be agreed on
-  unsigned asked_ = 0;                             // core::StopBit of all ranks
+  int64_t validated_step_ = -1;
+  unsigned asked_ = 0;                                // core::StopBit of all ranks
+  bool metrics_fail_ = false, status_fails_ = false;  // warned of
   nlohmann::json last_validation_, first_validation_;
   bool same_validation_ = true;    // as when the checkpoint was written; rank 0 only
   nlohmann::json earlier_result_;  // of a process that finished this run; null when there is none

@@ -5,10 +5,13 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 
+#include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <limits>
 
 #include "core/hash.h"
+#include "core/io.h"
 #include "tests/trainer/temporary_folder.h"
 #include "trainer/retention.h"
 
@@ -208,6 +211,55 @@ TEST_F(Checkpoint, InvalidOnesGoToQuarantineWithTheReason) {
   EXPECT_FALSE(fs::exists(step(2)));
   EXPECT_TRUE(fs::exists(dir_ / "quarantine/step-000000002" / kManifestName));
   EXPECT_NE(slurp(dir_ / "quarantine/step-000000002.reason.txt").find("size"), std::string::npos);
+}
+
+// The n-th file operation fails.
+class NthFails : public core::io::Observer {
+ public:
+  NthFails(int64_t nth, int error_number)
+      : nth_(nth), error_number_(error_number), earlier_(core::io::install_observer(this)) {}
+  ~NthFails() override { core::io::install_observer(earlier_); }
+  core::io::Verdict before(const core::io::Call&) override {
+    return {.error_number = ++count_ == nth_ ? error_number_ : 0};
+  }
+  void after(const core::io::Call&, int64_t) override {}
+  bool failed() const { return count_ >= nth_; }
+
+ private:
+  const int64_t nth_;
+  const int error_number_;
+  core::io::Observer* const earlier_;
+  std::atomic<int64_t> count_ = 0;
+};
+
+// H518
+TEST_F(Checkpoint, WhatCannotBeReadIsNeitherMovedNorPassedOver) {
+  Toy toy;
+  toy.train(1);
+  toy.save(dir_);
+  toy.train(1);
+  toy.save(dir_);
+  for (const int error_number : {EIO, ESTALE}) {
+    int64_t nth = 1, refused = 0;
+    for (bool failed = true; failed; ++nth) {
+      SCOPED_TRACE(nth);
+      NthFails fault(nth, error_number);
+      try {
+        const auto valid = newest_valid(dir_, Invalid::quarantine);
+        EXPECT_TRUE(valid && valid->step == 2);
+      } catch (const core::Error& e) {
+        ++refused;
+        EXPECT_EQ(static_cast<int>(e.code()), static_cast<int>(core::ExitCode::kIo)) << e.what();
+      }
+      failed = fault.failed();
+    }
+    EXPECT_GT(refused, 5) << nth;
+    EXPECT_TRUE(fs::exists(step(1)) && fs::exists(step(2)));
+    EXPECT_FALSE(fs::exists(dir_ / "quarantine"));
+  }
+  NthFails fault(4, EIO);
+  EXPECT_FAILS(kIo, "nothing was moved: run the same command again",
+               newest_valid(dir_, Invalid::quarantine));
 }
 
 TEST_F(Checkpoint, NoneValidIs76AndNothingMoves) {

@@ -51,20 +51,21 @@ class Run : public testing::Test {
     return path("checkpoints") / fmt::format("step-{:09}", step);
   }
   json status() const { return json::parse(core::read_text(path("status.json"))); }
-  // "type step" of each line of the metrics.
+  // "type step" of each line of the metrics; those of checkpoints, which come when the writer is
+  // done, left out.
   std::vector<std::string> lines() const {
     std::vector<std::string> result;
     std::istringstream text(core::read_text(path("metrics.jsonl")));
     for (std::string line; std::getline(text, line);) {
       const json entry = json::parse(line);
+      if (entry["type"] == "ckpt") continue;
       result.push_back(entry["type"].get<std::string>() + " " + entry["step"].dump());
     }
     return result;
   }
 
-  const std::vector<std::string> whole_run_ = {"val 0",   "train 1", "ckpt 1",  "val 2",
-                                               "train 2", "ckpt 2",  "train 3", "ckpt 3",
-                                               "train 4", "ckpt 4",  "val 4"};
+  const std::vector<std::string> whole_run_ = {"val 0",   "train 1", "val 2", "train 2",
+                                               "train 3", "train 4", "val 4"};
   test_support::TemporaryFolder folder_;
   TrainOptions options_;
 };
