@@ -4,6 +4,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <future>
+#include <memory>
 #include <utility>
 
 #include "core/error.h"
@@ -63,6 +68,33 @@ std::string word_of_others(const WatchdogOptions& options, const std::string& ph
   return silent + elsewhere;
 }
 
+// The same, unless the run's file system hangs as well: then the threads that wait for it stay.
+std::string word_of_others_in_time(const WatchdogOptions& options, const std::string& phase,
+                                   std::chrono::system_clock::time_point since) {
+  const WatchdogOptions ours{.folder = options.folder,
+                             .rank = options.rank,
+                             .ranks = options.ranks,
+                             .host = {},
+                             .abort = {}};
+  std::packaged_task<std::string()> task(
+      [ours, phase, since] { return word_of_others(ours, phase, since); });
+  std::future<std::string> word = task.get_future();
+  std::thread(std::move(task)).detach();
+  if (word.wait_for(options.others_time) != std::future_status::ready)
+    return "; the reports of the other ranks cannot be read, the run's folder does not answer";
+  return word.get();
+}
+
+void print_plainly(const char* line, size_t length) {
+  while (length > 0) {
+    const ssize_t n = ::write(STDERR_FILENO, line, length);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    line += n;
+    length -= static_cast<size_t>(n);
+  }
+}
+
 }  // namespace
 
 fs::path hang_file(const fs::path& folder, int rank) {
@@ -113,13 +145,40 @@ void Watchdog::watch(const std::stop_token& stop) {
     if (now - last > options_.own_stall) forgive(now - last);
     last = now;
     if (const Entry* entry = overdue(now)) {
-      const Entry copy = *entry;
-      lock.unlock();  // the phase may yet end, and must not wait for what follows
-      end_run(copy, now);
+      const PlainLine plain = plain_line(*entry);
+      try {
+        const Entry copy = *entry;
+        lock.unlock();  // the phase may yet end, and must not wait for what follows
+        end_run(copy, now);
+      } catch (const std::exception&) {  // no memory, no thread
+        print_plainly(plain.text.data(), plain.length);
+        options_.force_exit();
+      }
       return;
     }
-    update_report(report(now));
+    try {
+      update_report(report(now));
+    } catch (const std::exception&) {
+      // No memory or no thread for it now: what is late then is still late at the next look.
+    }
   }
+}
+
+Watchdog::PlainLine Watchdog::plain_line(const Entry& entry) const noexcept {
+  PlainLine line;
+  const auto put = [&](std::string_view part) {
+    const size_t n = std::min(part.size(), line.text.size() - 1 - line.length);
+    std::copy_n(part.data(), n, line.text.data() + line.length);
+    line.length += n;
+  };
+  std::array<char, 12> rank{};
+  const char* end = std::to_chars(rank.data(), rank.data() + rank.size(), options_.rank).ptr;
+  put("[rank ");
+  put({rank.data(), static_cast<size_t>(end - rank.data())});
+  put("] error: watchdog: no end of ");
+  put(entry.name);
+  line.text[line.length++] = '\n';
+  return line;
 }
 
 void Watchdog::forgive(Clock::duration stall) {
@@ -147,20 +206,26 @@ std::optional<std::string> Watchdog::report(Clock::time_point now) const {
 
 void Watchdog::update_report(const std::optional<std::string>& wanted) {
   if (wanted.has_value() == reported_ || writing_) return;
-  reported_ = wanted.has_value();
-  writing_ = true;
-  const SignalsBlocked signals_go_to_the_main_thread;
-  writer_ = std::jthread([this, wanted, file = hang_file(options_.folder, options_.rank)] {
+  auto write = [this, wanted, file = hang_file(options_.folder, options_.rank)] {
     try {
       if (wanted)
         core::write_file_atomically(file, *wanted);
       else
         core::io::unlink(file);
-    } catch (const core::Error&) {
+    } catch (const std::exception&) {
       // A full disk is no reason to end the watch; the others will miss this rank's report.
     }
     writing_ = false;
-  });
+  };
+  const SignalsBlocked signals_go_to_the_main_thread;
+  writing_ = true;
+  try {
+    writer_ = std::jthread(std::move(write));
+  } catch (...) {
+    writing_ = false;
+    throw;
+  }
+  reported_ = wanted.has_value();
 }
 
 void Watchdog::end_run(const Entry& entry, Clock::time_point now) {
@@ -176,7 +241,7 @@ void Watchdog::end_run(const Entry& entry, Clock::time_point now) {
       {.field = "watchdog",
        .expected = fmt::format("{} within {:g} s", entry.name, seconds(entry.limit)),
        .found = fmt::format("no end after {:.0f} s", seconds(now - entry.start)) +
-                word_of_others(options_, entry.name, started_)});
+                word_of_others_in_time(options_, entry.name, started_)});
   options_.abort(fmt::format("[rank {} {}] {}", options_.rank, options_.host, fault));
 }
 

@@ -2,9 +2,11 @@
 // process looks at how long the phases that it was told of take.
 //   half of the limit   RUN/hang-rank<r>.txt: rank, host, phase, seconds, limit (removed if the
 //                       phase ends after all)
-//   the limit           one line that names phase and rank, and the ranks that did not report
+//   the limit           one line that names phase and rank, and the ranks that did not report; it
+//                       comes whatever hangs, and without memory or threads in a shorter form
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -31,6 +33,8 @@ struct WatchdogOptions {
   // What happens if `abort` is still at it `abort_time` later; by default _exit(kHang).
   std::function<void()> force_exit = {};
   std::chrono::milliseconds abort_time{5000};
+  // For reading the reports of the other ranks: the file system may be what hangs.
+  std::chrono::milliseconds others_time{2000};
   // Ranks above 0 wait so much longer: where rank 0 can speak, it speaks for all.
   std::chrono::milliseconds patience{2000};
   std::chrono::milliseconds tick{250};
@@ -73,11 +77,18 @@ class Watchdog {
     bool late = false;  // half of the limit has passed
   };
 
+  // What is printed when there is neither memory nor a thread for more.
+  struct PlainLine {
+    std::array<char, 160> text{};
+    size_t length = 0;
+  };
+
   void leave(uint64_t id);
   void watch(const std::stop_token& stop);
   // Requires: mutex_ is held.
   void forgive(Clock::duration stall);
   const Entry* overdue(Clock::time_point now);
+  PlainLine plain_line(const Entry& entry) const noexcept;
   std::optional<std::string> report(Clock::time_point now) const;
   void update_report(const std::optional<std::string>& wanted);
   void end_run(const Entry& entry, Clock::time_point now);

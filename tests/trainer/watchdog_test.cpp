@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/io.h"
 #include "temporary_folder.h"
 
 namespace trainer {
@@ -202,6 +203,49 @@ TEST_F(WatchdogTest, WithoutItsFolderItStillEndsTheRun) {
   EXPECT_NE(said().find("no report of rank 1"), std::string::npos) << said();
 }
 
+// Opening the report of rank 1 takes until release().
+class HangingFileSystem : public core::io::Observer {
+ public:
+  core::io::Verdict before(const core::io::Call& call) override {
+    if (is_report(call)) released_.wait(false);
+    return {};
+  }
+  void after(const core::io::Call& call, int64_t) override {
+    if (is_report(call)) opened_ = true;
+  }
+  void release() {
+    released_ = true;
+    released_.notify_all();
+  }
+  bool opened() const { return opened_; }
+
+ private:
+  static bool is_report(const core::io::Call& call) {
+    return call.operation == core::io::Operation::open && call.path != nullptr &&
+           std::string_view(call.path).ends_with("hang-rank1.txt");
+  }
+  std::atomic<bool> released_ = false, opened_ = false;
+};
+
+TEST_F(WatchdogTest, AHungFileSystemDoesNotSilenceIt) {
+  static HangingFileSystem hanging;  // outlives the thread that is left behind
+  core::io::Observer* const earlier = core::io::install_observer(&hanging);
+  WatchdogOptions two = options(0, 2);
+  two.others_time = 20ms;
+  {
+    Watchdog watchdog(two);
+    const auto phase = watchdog.enter("step 12", 4s);
+    pass(5);
+    EXPECT_TRUE(soon([&] { return !said().empty(); }));
+    EXPECT_EQ(said(),
+              "[rank 0 node] error: watchdog: expected step 12 within 4 s, got no end after 4 s; "
+              "the reports of the other ranks cannot be read, the run's folder does not answer\n");
+  }
+  hanging.release();
+  EXPECT_TRUE(soon([&] { return hanging.opened(); }));
+  core::io::install_observer(earlier);
+}
+
 TEST_F(WatchdogTest, ManyThreadsEnterAndLeave) {
   Watchdog watchdog(options());
   std::vector<std::jthread> threads;
@@ -211,6 +255,22 @@ TEST_F(WatchdogTest, ManyThreadsEnterAndLeave) {
     });
   threads.clear();
   EXPECT_EQ(said(), "");
+}
+
+TEST(WatchdogDeathTest, WithoutMemoryThereIsAPlainLine) {
+  EXPECT_EXIT(
+      {
+        WatchdogOptions real;
+        real.rank = 2;
+        real.folder = "/nowhere";
+        real.tick = 1ms;
+        real.patience = 0ms;
+        real.abort = [](const std::string&) { throw std::bad_alloc(); };
+        Watchdog watchdog(real);
+        const auto phase = watchdog.enter("step 1", 20ms);
+        std::this_thread::sleep_for(1h);
+      },
+      testing::ExitedWithCode(86), R"(\[rank 2\] error: watchdog: no end of step 1)");
 }
 
 TEST(WatchdogDeathTest, ByDefaultAHangIsExitCode86) {
