@@ -10,6 +10,7 @@
 
 #include "autograd/kernels/kernels.h"
 #include "core/error.h"
+#include "core/stop.h"
 #include "trainer/affinity.h"
 #include "trainer/checkpoint.h"
 #include "trainer/comm.h"
@@ -120,6 +121,7 @@ class Replay {
                                          : fs::absolute(options_.resume);
     });
     start_ = session_.comm.broadcast(chosen);
+    find_checkpoint();
     session_.comm.run_agreed([&] {
       const Manifest manifest = verify_checkpoint(start_, /*full=*/options_.resume != "auto");
       const Config saved = parse_config(manifest.config, "config.resolved.yaml");
@@ -133,8 +135,6 @@ class Replay {
                     .expected = fmt::format("a checkpoint before step {}", result_.step),
                     .found = fmt::format("step {}", manifest.step)});
       recorded_ = read_lines(run_ / "metrics.jsonl", result_.from, result_.step);
-      checkpoint_ = run_ / "checkpoints" / fmt::format("step-{:09}", result_.step);
-      result_.checkpoint = fs::exists(checkpoint_ / kManifestName);
       if (recorded_.empty() && !result_.checkpoint)
         core::fail(ExitCode::kMissingInput,
                    {.path = run_,
@@ -147,6 +147,21 @@ class Replay {
     });
   }
 
+  // Collective: rank 0 decides for all whether there is one to compare with.
+  void find_checkpoint() {
+    checkpoint_ = run_ / "checkpoints" / fmt::format("step-{:09}", result_.step);
+    std::error_code unknown;
+    const bool exists =
+        session_.comm.rank() == 0 && fs::exists(checkpoint_ / kManifestName, unknown);
+    result_.checkpoint = session_.comm.max(exists ? 1 : 0) > 0;
+  }
+
+  // Collective: a stop asked of one rank stops all.
+  void end_if_stopping() {
+    const auto asked = static_cast<unsigned>(session_.comm.bit_or(core::stop_bits()));
+    if (core::is_stop(asked)) session_.comm.run_agreed([&] { core::throw_stopped(asked); });
+  }
+
   // Collective: a rank that alone sees a difference must not leave the others behind.
   bool differs_anywhere() {
     return session_.comm.max(result_.first_difference.empty() ? 0 : 1) > 0;
@@ -154,6 +169,7 @@ class Replay {
 
   void recompute(Trainer& trainer) {
     while (trainer.step_number() < result_.step && !differs_anywhere()) {
+      end_if_stopping();
       const StepReport report = trainer.step();
       if (report.outcome == StepOutcome::rollback)
         differ("outcome", report.step, "a step that was done", "a rollback: " + report.note);

@@ -27,7 +27,8 @@ nlohmann::json to_json(const ReplayResult& result);
 // options.replay, and goes to that step; compares loss and gradient norm of every recorded step on
 // the way, and the state with the checkpoint of the step if there is one. Writes nothing into the
 // run. Throws kNoValidCheckpoint when there is nothing to start from, kMissingInput when nothing is
-// recorded to compare with, kBadConfig for settings that are not those of the checkpoint.
+// recorded to compare with, kBadConfig for settings that are not those of the checkpoint,
+// kPreempted when a stop was asked for.
 ReplayResult replay(Config config, const TrainOptions& options, Session& session);
 
 }  // namespace trainer

@@ -8,6 +8,7 @@
 #include <bit>
 
 #include "core/file.h"
+#include "core/stop.h"
 #include "tests/support/refusal.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/trainer/training_fixture.h"
@@ -134,6 +135,15 @@ TEST_F(ReplayedRun, DamagedCheckpointIsPassedOverAndStays) {
   EXPECT_EQ(result.from, 2);
   EXPECT_TRUE(result.first_difference.empty()) << result.first_difference;
   EXPECT_TRUE(fs::exists(checkpoint(4)));
+}
+
+TEST_F(ReplayedRun, AStopEndsItBetweenTwoSteps) {
+  core::request_stop(core::kSaveNow);
+  EXPECT_TRUE(replayed(4).first_difference.empty()) << "not a stop";
+  core::request_stop(core::kStopTerm);
+  expect_refusal(ExitCode::kPreempted, "SIGTERM", [&] { replayed(4); });
+  core::reset_stop();
+  EXPECT_TRUE(replayed(4).first_difference.empty());
 }
 
 TEST_F(ReplayedRun, WhatCannotBeReplayedIsRefused) {
