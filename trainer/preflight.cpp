@@ -147,28 +147,35 @@ json check_disk(const Config& config, const model::ModelSpec& spec, const RunSta
 
 json check_memory(const Config& config, const model::ModelSpec& spec, int ranks, json& warnings) {
   const MemoryEstimate m = estimate_memory(config, spec, ranks);
-  const auto n = static_cast<uint64_t>(ranks);
   const uint64_t available = available_memory_bytes();
   const std::string table = fmt::format(
-      "{} per rank (weights {}, gradients {}, optimizer {}, activations {})",
-      core::format_bytes(m.total()), core::format_bytes(m.weights), core::format_bytes(m.gradients),
-      core::format_bytes(m.optimizer), core::format_bytes(m.activations));
+      "{} per rank (weights {}, gradients {}, optimizer {}, activations {}), and {} for the copy "
+      "that a checkpoint is written from",
+      core::format_bytes(m.per_rank()), core::format_bytes(m.weights),
+      core::format_bytes(m.gradients), core::format_bytes(m.optimizer),
+      core::format_bytes(m.activations), core::format_bytes(m.snapshot));
   const char* hint =
       "fewer ranks, a smaller tokens.micro_batch_size, or parallelism.recompute: block";
   // Activations are an estimate; the rest is not, and no run can do without it.
-  if ((m.total() - m.activations) * n > available)
-    core::fail(ExitCode::kOutOfMemory,
-               {.field = "memory",
-                .expected = fmt::format("{} on {} ranks: {}", core::format_bytes(m.total() * n),
-                                        ranks, table),
-                .found = core::format_bytes(available) + " available",
-                .hint = hint});
-  if (m.total() * n > available)
+  const uint64_t all = m.all(ranks);
+  if (all - static_cast<uint64_t>(ranks) * m.activations > available)
+    core::fail(
+        ExitCode::kOutOfMemory,
+        {.field = "memory",
+         .expected = fmt::format("{} on {} ranks: {}", core::format_bytes(all), ranks, table),
+         .found = core::format_bytes(available) + " available",
+         .hint = hint});
+  if (all > available)
     warnings.push_back(fmt::format("warning: memory: about {}, {} available for {} ranks; {}",
                                    table, core::format_bytes(available), ranks, hint));
-  return {{"weights_bytes", m.weights},        {"gradients_bytes", m.gradients},
-          {"optimizer_bytes", m.optimizer},    {"activations_bytes", m.activations},
-          {"total_per_rank_bytes", m.total()}, {"available_bytes", available}};
+  return {{"weights_bytes", m.weights},
+          {"gradients_bytes", m.gradients},
+          {"optimizer_bytes", m.optimizer},
+          {"activations_bytes", m.activations},
+          {"snapshot_bytes", m.snapshot},
+          {"total_per_rank_bytes", m.per_rank()},
+          {"total_bytes", all},
+          {"available_bytes", available}};
 }
 
 json check_threads(const Config& config, int ranks, json& warnings) {

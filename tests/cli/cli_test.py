@@ -309,14 +309,20 @@ class Validate(CliTest):
     def test_report(self):
         self.make_corpus()
         config = self.write_config()
-        report = self.run_json("validate", config, "tokens.train_steps=3",
-                               "optimizer.learning_rate_scheduler.lr_decay_steps=0",
-                               "optimizer.learning_rate_scheduler.lr_decay_starting_step=0",
-                               "optimizer.learning_rate_scheduler.lr_warmup_steps=0")
+        short = ["tokens.train_steps=3", "optimizer.learning_rate_scheduler.lr_decay_steps=0",
+                 "optimizer.learning_rate_scheduler.lr_decay_starting_step=0",
+                 "optimizer.learning_rate_scheduler.lr_warmup_steps=0"]
+        report = self.run_json("validate", config, *short)
         parameters = report["conversion"]["parameters_after"]
         # Masters and two moments in f32.
         self.assertEqual(report["disk"]["checkpoint_bytes"], 12 * parameters)
-        self.assertEqual(report["memory"]["optimizer_bytes"], 8 * parameters)
+        memory = report["memory"]
+        self.assertEqual(memory["optimizer_bytes"], 8 * parameters)
+        # Rank 0 copies what a checkpoint holds.
+        self.assertEqual(memory["snapshot_bytes"], 12 * parameters)
+        self.assertEqual(memory["total_bytes"], memory["total_per_rank_bytes"] + 12 * parameters)
+        two = self.run_json("validate", config, *short, "--ranks", "2")["memory"]
+        self.assertEqual(two["total_bytes"], 2 * two["total_per_rank_bytes"] + 12 * parameters)
         self.assertEqual(report["data"][0]["samples_needed"], 3 * 16)
         self.assertEqual([v["set"] for v in report["validation"]], ["prose", "reference", "code"])
         self.assertFalse((self.folder / "runs").exists())
