@@ -339,8 +339,8 @@ class Torture:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("binary", type=pathlib.Path)
-    parser.add_argument("source", type=pathlib.Path)
+    parser.add_argument("binary", type=lambda path: pathlib.Path(path).resolve())
+    parser.add_argument("source", type=lambda path: pathlib.Path(path).resolve())
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
