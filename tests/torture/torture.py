@@ -54,7 +54,7 @@ class Torture:
         shard = support.write_shard(work / "train.ds")
         self.config = support.write_config(work / "config.yaml", options.source, shard, work / "runs")
         # Open MPI's files in a folder of our own: what a killed mpirun leaves goes with it.
-        self.mpi_files = work / "t"
+        self.mpi_files = work / "t0"
         names = re.findall(r'^ +"([a-z_]+\.[a-z_]+)",$', (options.source / "core/failpoint.h").read_text(), re.M)
         self.places_inside = [n for n in names if n.startswith("checkpoint.")]
         self.places_outside = [n for n in names if not n.startswith("checkpoint.")]
@@ -66,6 +66,8 @@ class Torture:
 
     def start(self, ranks=1, environment=None, overrides=()):
         shutil.rmtree(self.mpi_files, ignore_errors=True)
+        # A new name: what outlived a kill for a moment may still write into the old folder.
+        self.mpi_files = self.work / f"t{self.count['starts']}"
         self.mpi_files.mkdir()
         where = {"TMPDIR": str(self.mpi_files), "OMPI_MCA_btl_vader_backing_directory": str(self.mpi_files)}
         self.count["starts"] += 1
@@ -316,7 +318,7 @@ class Torture:
                 kept = self.options.evidence / f"violation-{len(violations) + 1}"
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.copytree(self.work, kept, ignore_dangling_symlinks=True,
-                                ignore=lambda _, names: [n for n in names if n == "t"])
+                                ignore=lambda _, names: [n for n in names if re.fullmatch(r"t\d+", n)])
                 violations.append(f"{violation} (kept in {kept})")
                 print(f"VIOLATION {violations[-1]}", flush=True)
                 self.folder.remove()
