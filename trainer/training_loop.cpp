@@ -181,8 +181,8 @@ void TrainingRun::roll_back(const StepReport& report) {
 // A log that cannot be written is no reason to lose the run: the lines wait, and at the end they
 // must go out.
 void TrainingRun::append_metrics(const json& line) {
-  core::failpoint("metrics.append");
   try {
+    core::failpoint("metrics.append");
     metrics_->append(line);
     metrics_fail_ = false;
   } catch (const core::Error& e) {
