@@ -1,5 +1,7 @@
 #include "autograd/checkpoint.h"
 
+#include "core/trace.h"
+
 namespace ag {
 namespace {
 
@@ -13,7 +15,11 @@ struct Checkpoint {
   void backward(Grads& g) const {
     Tape inner(Tape::Mode::kRecord, tape);
     const Value input = wants_x ? inner.leaf(x) : inner.constant(x);
-    const Value output = fn(input);
+    const Value output = [&] {
+      const core::trace::ContextScope scope(
+          {core::trace::Phase::recompute, core::trace::context().layer});
+      return fn(input);
+    }();
     // Why take: the block adds to this gradient, and would have to clone what is shared.
     inner.backward(output, g.take_out());
     if (!wants_x) return;

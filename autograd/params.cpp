@@ -1,6 +1,7 @@
 #include "autograd/params.h"
 
 #include "autograd/kernels/kernels.h"
+#include "core/trace.h"
 
 namespace ag {
 namespace {
@@ -62,6 +63,7 @@ void ParamStore::load(Param& param, const Tensor& values) {
 }
 
 void ParamStore::refresh_working() {
+  const core::trace::Scope scope("refresh_working");
   if (working_.defined()) kernels(master_.device()).cast(working_.view(), master_);
 }
 

@@ -2,6 +2,7 @@
 
 #include "autograd/kernels/kernels.h"
 #include "core/env.h"
+#include "core/trace.h"
 
 namespace ag {
 namespace {
@@ -80,7 +81,7 @@ bool Tape::wants_record(std::initializer_list<Value> inputs, bool force) const {
 
 Value Tape::push(std::unique_ptr<Record> record, std::initializer_list<Value> inputs, Tensor out) {
   if (core::env().check_finite) check_finite(record->name(), "its output", out);
-  Node node{std::move(record), {}, new_slot(out)};
+  Node node{std::move(record), {}, new_slot(out), core::trace::context().layer};
   for (const Value& v : inputs) {
     CHECK_ARGUMENT(node.record->name(), v.tape == nullptr || v.tape == this, "inputs of one tape",
                    "two tapes");
@@ -99,6 +100,7 @@ void Tape::pop_and_run() {
   if (out.defined()) {
     if (core::env().check_finite)
       check_finite(node.record->name(), "the gradient of its output", out);
+    const core::trace::ContextScope scope({core::trace::Phase::backward, node.layer});
     Grads grads(*this, out, node.inputs);
     node.record->backward(grads);
   }

@@ -130,6 +130,7 @@ class Tape {
     std::unique_ptr<Record> record;
     std::vector<int32_t> inputs;
     int32_t output;
+    int32_t layer;  // of the forward, for traces
   };
   struct Slot {
     Shape shape;

@@ -17,6 +17,7 @@ const Env& env() {
                             .check_finite = get("MHA2MLA_CHECK_FINITE") == "1",
                             .failpoint = get("MHA2MLA_FAILPOINT"),
                             .failpoint_rank = get("MHA2MLA_FAILPOINT_RANK"),
+                            .trace = get("MHA2MLA_TRACE"),
                             .launcher_rank = get("OMPI_COMM_WORLD_RANK")};
   return instance;
 }

@@ -10,6 +10,7 @@ struct Env {
   bool check_finite = false;   // MHA2MLA_CHECK_FINITE=1: every op checks its output
   std::string failpoint;       // MHA2MLA_FAILPOINT: core/failpoint.h
   std::string failpoint_rank;  // MHA2MLA_FAILPOINT_RANK: only on this rank
+  std::string trace;           // MHA2MLA_TRACE: core/trace_file.h
   std::string launcher_rank;   // OMPI_COMM_WORLD_RANK: set by mpirun
 };
 

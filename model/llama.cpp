@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/checkpoint.h"
+#include "core/trace.h"
 #include "model/rope.h"
 
 namespace model {
@@ -93,8 +94,11 @@ Value Llama::hidden(ag::Tape& tape, const ag::Tensor& ids, int64_t batch, Cache*
   const Position at{batch, ids.numel() / batch, cache == nullptr ? 0 : cache->length};
   grow_rope_table(at.first_position + at.tokens);
   Value x = ag::embedding(tape, *embed_, ids);  // [N, d] wide
-  for (size_t layer = 0; layer < blocks_.size(); ++layer)
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const core::trace::ContextScope scope(
+        {core::trace::context().phase, static_cast<int32_t>(layer)});
     x = forward(blocks_[layer], x, at, cache ? &cache->layers[layer] : nullptr, observe);
+  }
   if (cache != nullptr) cache->length += at.tokens;
   return ag::rms_norm(x, *norm_, spec_.config.rms_norm_eps, params_.compute_dtype());
 }

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/failpoint.h"
 #include "core/file.h"
+#include "core/trace.h"
 #include "trainer/stop_requests.h"
 
 namespace trainer {
@@ -64,7 +65,10 @@ void CheckpointWriter::start(CheckpointRequest request) {
                                              .found = "one whose outcome was not taken"});
   }
   core::failpoint("checkpoint.before_snapshot");
-  snapshot_.take(registry_);
+  {
+    const core::trace::Scope scope("checkpoint snapshot");
+    snapshot_.take(registry_);
+  }
   core::failpoint("checkpoint.after_snapshot");
   request_ = std::move(request);
   {
@@ -91,6 +95,7 @@ std::optional<SaveOutcome> CheckpointWriter::wait() {
 
 void CheckpointWriter::thread_main() {
   yield_to_computation();
+  core::trace::name_thread("checkpoint writer");
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return quit_ || phase_ == Phase::saving; });
@@ -105,6 +110,7 @@ void CheckpointWriter::thread_main() {
 }
 
 SaveOutcome CheckpointWriter::save() noexcept {
+  const core::trace::Scope scope("checkpoint write");
   const Clock::time_point begin = Clock::now();
   SaveOutcome outcome{.step = request_.step};
   try {

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/failpoint.h"
 #include "core/text.h"
+#include "core/trace_file.h"
 #include "trainer/affinity.h"
 #include "trainer/comm.h"
 #include "trainer/process_limits.h"
@@ -217,6 +218,21 @@ void run(const Request& request, Comm& comm) {
     print(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
+void finish_trace(int rank) {
+  if (const uint64_t left_out = core::trace::finish_from_environment(rank); left_out > 0)
+    std::fprintf(stderr, "%s: the trace lacks %llu events beyond its bound\n", kProgram,
+                 static_cast<unsigned long long>(left_out));
+}
+
+int report_failure(Comm& comm, const std::exception_ptr& failure) {
+  try {
+    finish_trace(comm.rank());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+  }
+  return comm.report(failure);
+}
+
 int run_with_ranks(int& argc, char**& argv, const std::vector<std::string>& words) {
   require_process_limits();
   Comm comm(argc, argv);
@@ -226,11 +242,13 @@ int run_with_ranks(int& argc, char**& argv, const std::vector<std::string>& word
     comm.run_agreed([&] {
       core::arm_failpoints_from_environment();
       request = parse(words);
+      core::trace::start_from_environment(comm.rank());
     });
     run(request, comm);
+    comm.run_agreed([&] { finish_trace(comm.rank()); });
     return static_cast<int>(ExitCode::kOk);
   } catch (...) {
-    return comm.report(std::current_exception());
+    return report_failure(comm, std::current_exception());
   }
 }
 

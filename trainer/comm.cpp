@@ -10,6 +10,8 @@
 #include <new>
 #include <system_error>
 
+#include "core/trace.h"
+
 namespace trainer {
 namespace {
 
@@ -69,6 +71,14 @@ void receive_piece(void* values, int count, MPI_Datatype type, int from) {
   MPI_Status status;
   MPI_Recv(values, count, type, from, kTag, MPI_COMM_WORLD, &status);
   require_count(status, count, type, from);
+}
+
+core::trace::Description describe(std::span<const Comm::Outgoing> outgoing,
+                                  std::span<const Comm::Incoming> incoming) {
+  size_t bytes = 0;
+  for (const Comm::Outgoing& m : outgoing) bytes += m.bytes.size();
+  for (const Comm::Incoming& m : incoming) bytes += m.bytes.size();
+  return {"exchange", "program", {.bytes = static_cast<double>(bytes)}};
 }
 
 // The larger prevails. Preempted is the least: what is wrong must not pass for a clean stop.
@@ -174,6 +184,7 @@ void Comm::receive(std::span<double> values, int from) {
 }
 
 void Comm::exchange(std::span<const Outgoing> outgoing, std::span<const Incoming> incoming) {
+  const core::trace::Scope scope(describe(outgoing, incoming));
   std::vector<MPI_Request> requests;
   requests.reserve(outgoing.size() + incoming.size());
   for (const Incoming& m : incoming)

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "autograd/kernels/kernels.h"
+#include "core/trace.h"
 
 namespace trainer {
 namespace {
@@ -109,6 +110,7 @@ ag::Tensor GradientReduction::piece_of(int rank, int64_t first, const ag::Tensor
 }
 
 void GradientReduction::reduce_group(int64_t first, std::vector<ag::Tensor>& own) {
+  const core::trace::Scope scope("all_reduce");
   const ShardPlan& plan = tree_->plan();
   std::vector<Comm::Outgoing> outgoing;
   std::vector<Comm::Incoming> incoming;

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/failpoint.h"
+#include "core/trace.h"
 #include "trainer/checkpoint.h"
 #include "trainer/model_folder.h"
 
@@ -101,7 +102,10 @@ void Trainer::register_state() {
 }
 
 double Trainer::micro_step(int64_t step, int64_t micro_batch) {
-  data_.read_micro_batch(step, micro_batch, inputs_.data(), targets_.data());
+  {
+    const core::trace::Scope scope("data");
+    data_.read_micro_batch(step, micro_batch, inputs_.data(), targets_.data());
+  }
   const ag::Shape shape = {static_cast<int64_t>(inputs_.size())};
   const ag::Tensor inputs = ag::Tensor::from_host<int32_t>(shape, inputs_);
   const ag::Tensor targets = ag::Tensor::from_host<int32_t>(shape, targets_);
@@ -129,6 +133,7 @@ std::vector<std::vector<double>> Trainer::run_own_shards(int64_t step) {
 }
 
 StepReport Trainer::step() {
+  const core::trace::Scope scope("step");
   constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
   StepReport report{.step = step_ + 1,
                     .loss = kUnknown,
@@ -190,6 +195,7 @@ void Trainer::roll_back(const StepReport& bad, const std::filesystem::path& chec
 }
 
 std::vector<SetResult> Trainer::validate(const ValidationSets& sets) {
+  const core::trace::Scope scope("validation");
   std::vector<SetResult> results;
   for (const auto& [name, windows] : sets)
     results.push_back(evaluate(model_, windows, name, config_.tokens.micro_batch_size, &comm_));

@@ -8,7 +8,9 @@
 
 #include "autograd/kernels/cpu/gemm.h"
 #include "autograd/kernels/kernels.h"
+#include "autograd/kernels/traced.h"
 #include "core/env.h"
+#include "core/trace.h"
 
 // The folder cpu/isa is compiled once into each of these namespaces.
 namespace ag::baseline {
@@ -119,7 +121,9 @@ const Kernels& cpu_kernels(Isa isa) {
   return tables[static_cast<size_t>(isa)];
 }
 
-const Kernels& kernels(Device) { return cpu_kernels(active_isa()); }
+const Kernels& kernels(Device) {
+  return core::trace::on() ? traced_kernels() : cpu_kernels(active_isa());
+}
 
 std::string describe_backend() {
   return "isa " + std::string(name_of(active_isa())) + ", " + describe_gemm(active_isa()) + ", " +
