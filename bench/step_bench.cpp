@@ -1,6 +1,7 @@
 // Time and memory of a training step, by phase, on random weights and tokens of a given shape:
 //   build/release/bench/step_bench                       all shapes and types, one table
 //   build/release/bench/step_bench --shape smollm-135m --dtype bfloat16 --batch 1 --sequence 2048
+//   build/release/bench/step_bench --phases              and where the time goes, by kernel
 // Medians over --steps steps after two that warm up.
 #include <fmt/format.h>
 
@@ -8,6 +9,7 @@
 
 #include "autograd/core/pool.h"
 #include "autograd/kernels/kernels.h"
+#include "bench/phase_table.h"
 #include "bench/step_case.h"
 #include "core/text.h"
 #include "trainer/step_log.h"
@@ -16,7 +18,20 @@ namespace {
 
 using namespace bench;
 
-void run(const Case& c, bool mla, model::Recompute recompute, int64_t steps) {
+void print_phases(StepBench& bench, const Case& c, int64_t steps) {
+  Ceilings ceilings(c.dtype == "bfloat16" ? ag::DType::bf16 : ag::DType::f32);
+  PhaseTable table;
+  for (int64_t i = 0; i < steps; ++i) {
+    ceilings.measure();
+    core::trace::start();
+    const double seconds = bench.step().total;
+    core::trace::stop();
+    table.add_step(core::trace::recording(), seconds);
+  }
+  table.print(ceilings);
+}
+
+void run(const Case& c, bool mla, model::Recompute recompute, int64_t steps, bool phases) {
   ag::Pool::release_cached();
   ag::Pool::reset_peak();
   StepBench bench(c, mla, recompute);
@@ -36,6 +51,7 @@ void run(const Case& c, bool mla, model::Recompute recompute, int64_t steps) {
              1e3 * median(backward), 1e3 * median(optimizer),
              core::format_bytes(static_cast<uint64_t>(ag::Pool::statistics().peak_bytes)));
   std::fflush(stdout);
+  if (phases) print_phases(bench, c, steps);
 }
 
 }  // namespace
@@ -45,7 +61,7 @@ int main(int argc, char** argv) {
   std::string shape, dtype, recompute = "none";
   int64_t batch = 4, sequence = 0, steps = 5;
   int threads = 2;
-  bool dense = false;
+  bool dense = false, phases = false;
   app.add_option("--shape", shape, "tiny-llama | smollm-135m (default: both)");
   app.add_option("--dtype", dtype, "float32 | bfloat16 (default: both)");
   app.add_option("--batch", batch, "sequences per step");
@@ -55,6 +71,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads, "threads");
   app.add_option("--recompute", recompute, "none | attention | block");
   app.add_flag("--dense", dense, "the unconverted model instead of MLA");
+  app.add_flag("--phases", phases,
+               "as many steps once more: the fastest by phase, beside ceilings");
   CLI11_PARSE(app, argc, argv);
   ag::set_threads(threads);
   fmt::print("{}\n", ag::describe_backend());
@@ -68,7 +86,7 @@ int main(int argc, char** argv) {
           recompute == "block"       ? model::Recompute::block
           : recompute == "attention" ? model::Recompute::attention
                                      : model::Recompute::none,
-          steps);
+          steps, phases);
     }
   }
   return 0;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/trace.h"
 #include "model/convert.h"
 #include "model/llama.h"
 #include "trainer/optimizer.h"
@@ -84,7 +85,10 @@ class StepBench {
 
   Phases step() {
     const auto start = Clock::now();
-    gradient_.fill_zero();
+    {
+      const core::trace::Scope scope("zero_gradient");
+      gradient_.fill_zero();
+    }
     llama_.params().select_gradient(gradient_);
     ag::Tape tape;
     const ag::Value loss = llama_.loss(tape, ids_, ids_, case_.batch);
