@@ -1,9 +1,11 @@
 #include "trainer/comm.h"
 
 #include <mpi.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
@@ -118,7 +120,18 @@ std::optional<core::Fault> launch_fault(int size, const char* slurm_ntasks,
                      .hint = "start with srun --mpi=pmix or mpirun (mpirun -np 1 for one rank)"};
 }
 
+namespace {
+
+// A rank whose launcher was killed has lost its peers and its exit code, and would hold the run's
+// lock until MPI notices, which a rank that is stopped or busy may not do for long.
+void end_with_launcher() {
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+}  // namespace
+
 Comm::Comm(int& argc, char**& argv, const CommOptions& options) : options_(options) {
+  end_with_launcher();
   if (options_.elements_per_call < 1 ||
       options_.elements_per_call > std::numeric_limits<int>::max())
     core::fail(core::ExitCode::kInternal, {.field = "elements_per_call",
