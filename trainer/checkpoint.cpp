@@ -6,12 +6,12 @@
 #include <charconv>
 #include <cstring>
 #include <memory>
-#include <regex>
 #include <set>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "trainer/leftovers.h"
 
 namespace trainer {
 namespace {
@@ -280,14 +280,11 @@ std::vector<std::string> set_aside_newer(const fs::path& directory, int64_t step
 }
 
 std::vector<std::string> remove_leftovers(const fs::path& directory) {
-  static const std::regex kOwn(
-      R"(\.(tmp|trash)-([0-9]+|model)-[0-9a-f]{16}(\.old)?|)"
-      R"((LATEST|(status|result)\.json|config(\.resolved)?\.yaml|hang-rank[0-9]+\.txt)\.tmp\.[0-9]+)");
   std::vector<std::string> removed;
   if (!fs::is_directory(directory)) return removed;
   for (const fs::path& path : core::list_directory(directory)) {
     const std::string name = path.filename();
-    if (std::regex_match(name, kOwn)) removed.push_back(name);
+    if (is_abandoned_folder(name) || is_abandoned_file(name)) removed.push_back(name);
   }
   for (const std::string& name : removed) discard_folder(directory / name);
   std::sort(removed.begin(), removed.end());

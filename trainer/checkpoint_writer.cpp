@@ -22,9 +22,16 @@ namespace fs = std::filesystem;
 // A disk that is full or read-only is better known before the first step than at the first save.
 void probe(const fs::path& directory, uint64_t checkpoint_bytes) {
   constexpr uint64_t kLargestProbe = uint64_t{1} << 20;
-  const fs::path path = directory / with_nonce(".tmp-0");
-  core::write_file_atomically(path, std::string(std::min(checkpoint_bytes, kLargestProbe), '\0'));
-  discard_folder(path);
+  const fs::path folder = directory / with_nonce(".tmp-0");  // removed by the next start if need be
+  core::create_directories(folder);
+  try {
+    core::write_file_atomically(folder / "probe",
+                                std::string(std::min(checkpoint_bytes, kLargestProbe), '\0'));
+  } catch (...) {
+    discard_folder(folder);
+    throw;
+  }
+  discard_folder(folder);
 }
 
 // Threads that compute are waited for by their siblings at every barrier; the writer can wait.

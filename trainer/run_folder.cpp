@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cmath>
 #include <optional>
-#include <regex>
 #include <string_view>
 #include <utility>
 
@@ -62,14 +61,6 @@ int open_to_append(const fs::path& path) {
   return fd;
 }
 
-// What AtomicFile of a process that died left in the run folder itself.
-void remove_unfinished_files(const fs::path& run) {
-  static const std::regex kOwn(
-      R"(((status|result)\.json|config(\.resolved)?\.yaml|metrics(\.discarded)?\.jsonl)\.tmp\.[0-9]+)");
-  for (const fs::path& file : core::list_directory(run))
-    if (std::regex_match(file.filename().string(), kOwn)) core::io::unlink(file);
-}
-
 // The step of a line; nullopt for one that is torn or not ours.
 std::optional<int64_t> step_of_line(std::string_view line) {
   const nlohmann::json value = nlohmann::json::parse(line, nullptr, false);
@@ -122,7 +113,6 @@ RunFolder::RunFolder(const fs::path& output_dir, const std::string& project,
   lock();
   try {
     make_folder(checkpoints());
-    remove_unfinished_files(path_);
   } catch (...) {
     core::io::close(lock_);
     throw;
