@@ -234,6 +234,10 @@ Manifest load_checkpoint(const fs::path& path, StateRegistry& registry) {
   return manifest;
 }
 
+fs::path checkpoint_path(const fs::path& directory, int64_t step) {
+  return directory / folder_name(step);
+}
+
 std::vector<CheckpointPath> find_checkpoints(const fs::path& directory) {
   std::vector<CheckpointPath> found;
   if (!fs::is_directory(directory)) return found;

@@ -45,6 +45,9 @@ Manifest verify_checkpoint(const std::filesystem::path& path, bool full);
 // then.
 Manifest load_checkpoint(const std::filesystem::path& path, StateRegistry& registry);
 
+// Where the checkpoint of a step is, or would be.
+std::filesystem::path checkpoint_path(const std::filesystem::path& directory, int64_t step);
+
 struct CheckpointPath {
   int64_t step;
   std::filesystem::path path;

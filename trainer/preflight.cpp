@@ -16,6 +16,7 @@
 #include "trainer/memory.h"
 #include "trainer/model_folder.h"
 #include "trainer/prepare.h"
+#include "trainer/run_folder.h"
 #include "trainer/shard_tree_plan.h"
 #include "trainer/trainer.h"
 
@@ -98,8 +99,7 @@ struct RunState {
 };
 
 RunState check_run_folder(const Config& config) {
-  const fs::path path =
-      fs::path(config.general.output_dir) / config.general.project / config.general.run;
+  const fs::path path = run_path(config.general);
   RunState run{.existing = existing_ancestor(path), .checkpoints = 0, .report = {}};
   if (!fs::is_directory(run.existing))
     core::fail(ExitCode::kIo, {.path = run.existing,

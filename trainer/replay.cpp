@@ -2,20 +2,18 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
 #include <map>
 #include <memory>
-#include <optional>
 #include <utility>
 
-#include "autograd/kernels/kernels.h"
 #include "core/error.h"
 #include "core/stop.h"
-#include "trainer/affinity.h"
 #include "trainer/checkpoint.h"
 #include "trainer/comm.h"
 #include "trainer/model_folder.h"
+#include "trainer/rank_threads.h"
 #include "trainer/replica_check.h"
+#include "trainer/run_folder.h"
 #include "trainer/trainer.h"
 
 namespace trainer {
@@ -27,14 +25,12 @@ using nlohmann::json;
 // The recorded train lines by step, of the steps in (from, step].
 std::map<int64_t, json> read_lines(const fs::path& metrics, int64_t from, int64_t step) {
   std::map<int64_t, json> recorded;
-  std::ifstream lines(metrics);
-  for (std::string line; std::getline(lines, line);) {
-    json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!entry.is_object() || entry.value("type", json()) != "train") continue;
+  for_each_metrics_line(metrics, [&](json entry) {
+    if (entry.value("type", json()) != "train") return;
     const json n = entry.value("step", json());
-    if (!n.is_number_integer() || n <= from || n > step) continue;
-    recorded[n.get<int64_t>()] = std::move(entry);
-  }
+    if (n.is_number_integer() && n > from && n <= step)
+      recorded[n.get<int64_t>()] = std::move(entry);
+  });
   return recorded;
 }
 
@@ -73,12 +69,11 @@ class Replay {
   Replay(Config config, const TrainOptions& options, Session& session)
       : config_(std::move(config)), options_(options), session_(session) {
     result_.step = options.replay;
-    const GeneralConfig& g = config_.general;
-    run_ = fs::path(g.output_dir) / g.project / g.run;
+    run_ = run_path(config_.general);
   }
 
   ReplayResult execute() {
-    set_threads();
+    fix_threads(config_, session_.comm);
     choose_start();
     LoadedModel source;
     std::unique_ptr<data::NanosetStages> data;
@@ -99,15 +94,6 @@ class Replay {
   }
 
  private:
-  void set_threads() {
-    const int64_t count = config_.parallelism.threads_per_rank.count;
-    const auto requested = count > 0 ? std::optional(static_cast<int>(count)) : std::nullopt;
-    const ThreadPlan plan = plan_threads(read_affinity(), session_.comm.local_size(), requested);
-    const int64_t threads = -session_.comm.max(-plan.threads);
-    config_.parallelism.threads_per_rank.count = threads;
-    ag::set_threads(static_cast<int>(threads));
-  }
-
   void choose_start() {
     std::string chosen;
     session_.comm.run_agreed([&] {
@@ -149,7 +135,7 @@ class Replay {
 
   // Collective: rank 0 decides for all whether there is one to compare with.
   void find_checkpoint() {
-    checkpoint_ = run_ / "checkpoints" / fmt::format("step-{:09}", result_.step);
+    checkpoint_ = checkpoint_path(run_ / "checkpoints", result_.step);
     std::error_code unknown;
     const bool exists =
         session_.comm.rank() == 0 && fs::exists(checkpoint_ / kManifestName, unknown);

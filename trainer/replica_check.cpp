@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <map>
 
-#include "autograd/kernels/kernels.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "trainer/parallel_entries.h"
 
 namespace trainer {
 namespace {
@@ -56,18 +56,10 @@ StateDigest digest_entries(const StateRegistry& registry) {
   StateDigest digest;
   for (const H5Source& source : sources) digest.names.push_back(source.name);
   digest.hashes.resize(sources.size());
-  // The largest tensor bounds the time: it must not start last.
-  std::vector<size_t> order(sources.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return sources[a].bytes() > sources[b].bytes(); });
-  const auto count = static_cast<std::ptrdiff_t>(order.size());
-#pragma omp parallel for schedule(dynamic) num_threads(ag::threads())
-  for (std::ptrdiff_t i = 0; i < count; ++i) {
-    const size_t k = order[static_cast<size_t>(i)];
-    digest.hashes[k] =
-        core::hash_hex({static_cast<const std::byte*>(sources[k].data), sources[k].bytes()});
-  }
+  for_each_entry(sources, [&](size_t i) {
+    digest.hashes[i] =
+        core::hash_hex({static_cast<const std::byte*>(sources[i].data), sources[i].bytes()});
+  });
   digest.names.emplace_back(kValues);
   digest.hashes.push_back(core::hash_hex(registry.values().dump()));
   return digest;

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cmath>
+#include <fstream>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/io.h"
+#include "trainer/config_sections.h"
 #include "trainer/manifest.h"
 
 namespace trainer {
@@ -103,6 +105,10 @@ bool replace_non_finite(nlohmann::json& value) {
 }
 
 }  // namespace
+
+fs::path run_path(const GeneralConfig& general) {
+  return fs::path(general.output_dir) / general.project / general.run;
+}
 
 RunFolder::RunFolder(const fs::path& output_dir, const std::string& project,
                      const std::string& run) {
@@ -212,6 +218,14 @@ void MetricsWriter::take_back_torn_line() {
   if (!torn_) return;
   if (core::io::truncate(fd_, size_) != 0) core::fail_errno("truncate", path_, errno);
   torn_ = false;
+}
+
+void for_each_metrics_line(const fs::path& path, const std::function<void(nlohmann::json)>& use) {
+  std::ifstream lines(path);
+  for (std::string line; std::getline(lines, line);) {
+    nlohmann::json entry = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (entry.is_object()) use(std::move(entry));
+  }
 }
 
 }  // namespace trainer

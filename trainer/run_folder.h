@@ -4,10 +4,16 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 
 namespace trainer {
+
+struct GeneralConfig;
+
+// <output_dir>/<project>/<run>
+std::filesystem::path run_path(const GeneralConfig& general);
 
 class RunFolder {
  public:
@@ -66,5 +72,9 @@ class MetricsWriter {
   bool torn_ = false;  // there is more than that in the file
   std::string waiting_;
 };
+
+// Calls use(line) for every whole line of a metrics.jsonl, which need not be there.
+void for_each_metrics_line(const std::filesystem::path& path,
+                           const std::function<void(nlohmann::json)>& use);
 
 }  // namespace trainer

@@ -12,9 +12,7 @@ namespace trainer {
 using nlohmann::json;
 
 json TrainingRun::finish() {
-  const WatchdogConfig& w = config_.watchdog;
-  const bool limited = w.validation_seconds > 0 && w.checkpoint_seconds > 0;
-  const auto finishing = phase("finish", limited ? w.validation_seconds + w.checkpoint_seconds : 0);
+  const auto finishing = boundary_phase("finish");
   validate();
   const unsigned asked = agree_on_requests();
   save();  // only if the save of the last step has failed meanwhile

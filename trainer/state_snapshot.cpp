@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "trainer/parallel_entries.h"
 
 namespace trainer {
 namespace {
@@ -61,13 +62,10 @@ void StateSnapshot::take(const StateRegistry& registry) {
                                      .expected = std::to_string(view_.sources.size()) + " entries",
                                      .found = std::to_string(live.size())});
   view_.values = registry.values();
-  const auto count = static_cast<std::ptrdiff_t>(live.size());
-#pragma omp parallel for schedule(dynamic)
-  for (std::ptrdiff_t i = 0; i < count; ++i) {
-    const auto k = static_cast<size_t>(i);
-    view_.sources[k].hash =
-        copy_and_hash(live[k].data, memory_.get() + offsets_[k], live[k].bytes());
-  }
+  for_each_entry(live, [&](size_t i) {
+    view_.sources[i].hash =
+        copy_and_hash(live[i].data, memory_.get() + offsets_[i], live[i].bytes());
+  });
 }
 
 }  // namespace trainer

@@ -24,17 +24,20 @@ void TrainingRun::loop() {
   while (!trainer_->finished()) {
     core::failpoint("step.begin");
     const StepReport report = step();
-    // Whatever happens between two steps has its limit too: what is nested has its own.
-    const WatchdogConfig& w = config_.watchdog;
-    const bool limited = w.validation_seconds > 0 && w.checkpoint_seconds > 0;
-    const auto boundary = phase(fmt::format("boundary after step {}", report.step),
-                                limited ? w.validation_seconds + w.checkpoint_seconds : 0);
+    const auto boundary = boundary_phase(fmt::format("boundary after step {}", report.step));
     if (report.outcome == StepOutcome::rollback)
       roll_back(report);
     else
       after_step(report);
     core::failpoint("step.end");
   }
+}
+
+// Whatever happens between two steps has its limit too: what is nested has its own.
+Watchdog::Phase TrainingRun::boundary_phase(const std::string& name) {
+  const WatchdogConfig& w = config_.watchdog;
+  const bool limited = w.validation_seconds > 0 && w.checkpoint_seconds > 0;
+  return phase(name, limited ? w.validation_seconds + w.checkpoint_seconds : 0);
 }
 
 StepReport TrainingRun::step() {
@@ -55,10 +58,11 @@ void TrainingRun::after_step(const StepReport& report) {
   if (report.step == 1 || last || due(config_.logging.iteration_step_info_interval) ||
       report.outcome != StepOutcome::applied)
     log_step(report);
-  if (due(config_.checkpoints.replica_check_interval) && session_.comm.size() > 1)
-    require_equal_replicas(session_.comm, trainer_->registry());
   const unsigned asked = agree_on_requests();
-  if (last || due(config_.checkpoints.checkpoint_interval) || asked != 0) save();
+  if (last || due(config_.checkpoints.checkpoint_interval) || asked != 0)
+    save();  // which compares the replicas as well
+  else if (due(config_.checkpoints.replica_check_interval) && session_.comm.size() > 1)
+    require_equal_replicas(session_.comm, trainer_->registry());
   if (core::is_stop(asked)) stop(asked);
 }
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <fstream>
 
 #include "autograd/kernels/kernels.h"
 #include "core/failpoint.h"
@@ -11,9 +10,9 @@
 #include "core/json.h"
 #include "core/stop.h"
 #include "core/text.h"
-#include "trainer/affinity.h"
 #include "trainer/comm.h"
 #include "trainer/config_scalars.h"
+#include "trainer/rank_threads.h"
 #include "trainer/same_on_ranks.h"
 
 namespace trainer {
@@ -24,14 +23,13 @@ using nlohmann::json;
 
 // The sets of the validation line of `step`; null when there is none.
 json read_validation(const fs::path& metrics, int64_t step) {
-  std::ifstream lines(metrics);
-  for (std::string line; std::getline(lines, line);) {
-    const json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (entry.is_object() && entry.contains("sets") && entry.value("type", json()) == "val" &&
+  json sets;
+  for_each_metrics_line(metrics, [&](const json& entry) {
+    if (sets.is_null() && entry.contains("sets") && entry.value("type", json()) == "val" &&
         entry.value("step", json()) == step)
-      return entry["sets"];
-  }
-  return nullptr;
+      sets = entry["sets"];
+  });
+  return sets;
 }
 
 // Every rank updates its own copy of the parameters: they stay equal only if all round alike.
@@ -62,14 +60,8 @@ json read_result(const fs::path& path, int64_t step) {
 
 TrainingRun::TrainingRun(Config config, const TrainOptions& options, Session& session)
     : config_(std::move(config)), options_(options), session_(session) {
-  auto& threads = config_.parallelism.threads_per_rank.count;
-  const std::optional<int> requested =
-      threads > 0 ? std::optional(static_cast<int>(threads)) : std::nullopt;
-  const ThreadPlan plan = plan_threads(read_affinity(), session.comm.local_size(), requested);
   require_one_isa(session.comm);
-  // Nodes may grant different numbers of cores, but the bits of a run know one number of threads.
-  threads = -session.comm.max(-plan.threads);
-  ag::set_threads(static_cast<int>(threads));
+  const std::string thread_warning = fix_threads(config_, session.comm);
   const auto start = std::chrono::steady_clock::now();
   open_folder();
   start_watchdog();
@@ -77,13 +69,13 @@ TrainingRun::TrainingRun(Config config, const TrainOptions& options, Session& se
       parse_duration(config_.general.max_time).value_or(0));
   requests_ = std::make_unique<StopRequests>(root() ? path_ : fs::path(), max_time, start);
   log_ = std::make_unique<Log>(folder_ ? folder_->log() : fs::path(), session.json, !root());
-  if (!plan.warning.empty()) log_->warn(plan.warning);
+  if (!thread_warning.empty()) log_->warn(thread_warning);
   for (const std::string& warning : config_warnings(config_)) log_->warn(warning);
 }
 
 void TrainingRun::open_folder() {
   const GeneralConfig& g = config_.general;
-  path_ = fs::path(g.output_dir) / g.project / g.run;
+  path_ = run_path(g);
   session_.comm.run_agreed([&] {
     if (!root()) return;
     core::failpoint("run.start");

@@ -81,6 +81,7 @@ class TrainingRun {
   nlohmann::json result() const;
   void record_failure(const core::Error& error) const;
   Watchdog::Phase phase(const std::string& name, int64_t limit_seconds);
+  Watchdog::Phase boundary_phase(const std::string& name);
 
   bool root() const { return session_.comm.rank() == 0; }
 

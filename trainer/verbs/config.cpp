@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "trainer/run_folder.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {
@@ -21,8 +22,7 @@ nlohmann::json run_config(const ConfigOptions& options, Session& session) {
     return nlohmann::json::object();
   }
   const Config config = load_config(options.config, options.overrides);
-  const GeneralConfig& g = config.general;
-  const std::string run_folder = fs::path(g.output_dir) / g.project / g.run;
+  const std::string run_folder = run_path(config.general);
   std::string yaml = dump_resolved(config);
   if (session.json) return {{"yaml", yaml}, {"run_folder", run_folder}};
   yaml.pop_back();
