@@ -164,6 +164,11 @@ void create_directories(const fs::path& path) {
   std::error_code ignored;
   if (path.empty() || fs::is_directory(path, ignored)) return;
   core::create_directories(path.parent_path());
+  core::create_directory(path);
+}
+
+void create_directory(const fs::path& path) {
+  std::error_code ignored;
   if (io::mkdir(path) != 0) {
     const int error = errno;
     if (error == EEXIST && fs::is_directory(path, ignored)) return;

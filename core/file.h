@@ -66,6 +66,8 @@ void rename_durably(const fs::path& from, const fs::path& to);
 
 // mkdir -p; what it made is durable, and on failure `path` is as it was.
 void create_directories(const fs::path& path);
+// The last folder of `path` only: those above must be there.
+void create_directory(const fs::path& path);
 
 // The paths in `folder`, in ascending order.
 std::vector<fs::path> list_directory(const fs::path& folder);

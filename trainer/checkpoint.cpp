@@ -167,18 +167,23 @@ std::optional<ValidCheckpoint> first_valid(const std::vector<CheckpointPath>& fo
               .hint = "restore one from a copy, or start anew under another run name"});
 }
 
+// A run folder that is gone must not come to life again beside its lock.
+void require_run_folder(const fs::path& checkpoints) {
+  const fs::path run = core::folder_of(checkpoints);
+  if (fs::is_directory(run)) return;
+  core::fail(ExitCode::kIo, {.path = run,
+                             .field = "run folder",
+                             .expected = "the folder that this run started in",
+                             .found = "none",
+                             .hint = "it was moved or removed: put it back and run the same "
+                                     "command again"});
+}
+
 }  // namespace
 
 SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& state,
                                 const CheckpointRequest& request) {
-  // A run folder that is gone must not come to life again beside its lock.
-  if (const fs::path run = core::folder_of(directory); !fs::is_directory(run))
-    core::fail(ExitCode::kIo, {.path = run,
-                               .field = "run folder",
-                               .expected = "the folder that this run started in",
-                               .found = "none",
-                               .hint = "it was moved or removed: put it back and run the same "
-                                       "command again"});
+  require_run_folder(directory);
   const std::string name = folder_name(request.step);
   FolderContents contents{.tag = std::to_string(request.step),
                           .prefix = "state",
@@ -193,9 +198,15 @@ SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& stat
                           .bytes_per_file = request.bytes_per_file,
                           .scan = FiniteScan::yes};
   contents.manifest.provenance.update(request.provenance);
-  const std::string hash = write_folder(directory / name, std::move(contents), IfExists::replace);
-  write_latest(directory, name);
-  return {directory / name, hash};
+  try {
+    core::create_directory(directory);  // and nothing above: the run may go at any moment
+    const std::string hash = write_folder(directory / name, std::move(contents), IfExists::replace);
+    write_latest(directory, name);
+    return {directory / name, hash};
+  } catch (const core::Error&) {
+    require_run_folder(directory);  // if it is gone, that is the reason to give
+    throw;
+  }
 }
 
 Manifest verify_checkpoint(const fs::path& path, bool full) {

@@ -24,7 +24,7 @@ class Staging {
  public:
   Staging(const fs::path& target, const std::string& tag)
       : target_(target), path_(core::folder_of(target) / with_nonce(".tmp-" + tag)) {
-    core::create_directories(path_);
+    core::create_directory(path_);
   }
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
@@ -130,7 +130,7 @@ void discard_folder(const fs::path& folder) noexcept {
 
 std::string write_folder(const fs::path& path, FolderContents contents, IfExists if_exists) {
   const fs::path target = path.has_filename() ? path : path.parent_path();  // "out/" is "out"
-  core::create_directories(core::folder_of(target));
+  if (if_exists == IfExists::refuse) core::create_directories(core::folder_of(target));
   if (if_exists == IfExists::refuse && fs::exists(fs::symlink_status(target)))
     core::fail(ExitCode::kRunLocked, {.path = target,
                                       .field = "folder",
@@ -149,9 +149,12 @@ std::string write_folder(const fs::path& path, FolderContents contents, IfExists
   } catch (const core::Error& e) {
     if (e.code() != ExitCode::kIo && e.code() != ExitCode::kBadData) throw;
     // kBadData: what came back from the disk is not what was written, which is the disk's fault.
-    throw core::Error(ExitCode::kIo, fmt::format("{} (writing {} needs {} bytes, {} are free)",
-                                                 e.what(), target.string(), needed,
-                                                 core::free_disk_bytes(core::folder_of(target))));
+    std::error_code unknown;  // not to hide the error by another one
+    const uint64_t available = fs::space(core::folder_of(target), unknown).available;
+    throw core::Error(
+        ExitCode::kIo,
+        fmt::format("{} (writing {} needs {} bytes, {} are free)", e.what(), target.string(),
+                    needed, unknown ? "an unknown number" : std::to_string(available)));
   }
 }
 

@@ -29,6 +29,8 @@ struct FolderContents {
 
 // Returns the manifest's hash. On failure the temporary folder is gone, `path` is as it was, and
 // the error names the bytes needed and free. Asks for 1.2 times the size to be free beforehand.
+// Folders above `path` are made for a new one only: what replaces has its place, and if that is gone
+// it must not come to life again.
 std::string write_folder(const std::filesystem::path& path, FolderContents contents,
                          IfExists if_exists);
 

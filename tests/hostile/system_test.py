@@ -86,15 +86,24 @@ def _(folder):
         assert files(folder / "runs") == before
 
 
-@scenario("SY05 run_folder_removed")
-def _(folder):
+def run_folder_removed(folder, place):
     prepare(folder)
-    with stopped_at(folder, "step.begin@5") as process:
+    with stopped_at(folder, place) as process:
         shutil.rmtree(folder / "runs")
         process.send_signal(signal.SIGCONT)
         expect(end(process), IO, "runs/test/bits: error: run folder: expected the folder that this run started in, got none")
     assert not (folder / "runs").exists(), "nothing comes to life again"
     completes(folder)
+
+
+@scenario("SY05 run_folder_removed")
+def _(folder):
+    run_folder_removed(folder, "step.begin@5")
+
+
+@scenario("SY05 run_folder_removed_during_a_save")
+def _(folder):
+    run_folder_removed(folder, "checkpoint.before_write@2")  # the first writes the converted model
 
 
 @scenario("SY05 run_folder_renamed")
