@@ -11,7 +11,7 @@ import pathlib
 import subprocess
 import sys
 
-LEVELS = ("baseline", "avx2", "avx512")
+LEVELS = ("baseline", "avx2", "avx512", "amx")
 SHARED_KINDS = "WVu"  # weak function, weak object, unique object: defined, merged by name
 EXCEPTION_POINTER = "DW.ref."  # an address for the unwinder, in every object with cleanups
 

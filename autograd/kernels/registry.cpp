@@ -22,6 +22,9 @@ Kernels table();
 namespace ag::avx512 {
 Kernels table();
 }
+namespace ag::amx {
+Kernels with_tiles(Kernels table);
+}
 
 namespace ag {
 namespace {
@@ -117,7 +120,8 @@ Isa active_isa() {
 const Kernels& cpu_kernels(Isa isa) {
   static const std::array<Kernels, kLevels.size()> tables{
       with_gemm(baseline::table(), Isa::baseline), with_gemm(avx2::table(), Isa::avx2),
-      with_gemm(avx512::table(), Isa::avx512), with_gemm(avx512::table(), Isa::amx)};
+      with_gemm(avx512::table(), Isa::avx512),
+      amx::with_tiles(with_gemm(avx512::table(), Isa::amx))};
   return tables[static_cast<size_t>(isa)];
 }
 
