@@ -2,15 +2,22 @@
 //   build/release/bench/step_bench                       all shapes and types, one table
 //   build/release/bench/step_bench --shape smollm-135m --dtype bfloat16 --batch 1 --sequence 2048
 //   build/release/bench/step_bench --phases              and where the time goes, by kernel
+//   build/release/bench/step_bench --on-request ...      a step for every line of stdin, for
+//                                                        tools/peer/compare.py
 // Medians over --steps steps after two that warm up.
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
+#include <cstring>
+#include <iostream>
 
 #include "autograd/core/pool.h"
 #include "autograd/kernels/kernels.h"
 #include "bench/phase_table.h"
 #include "bench/step_case.h"
+#include "core/error.h"
+#include "core/file.h"
 #include "core/text.h"
 #include "trainer/step_log.h"
 
@@ -54,14 +61,39 @@ void run(const Case& c, bool mla, model::Recompute recompute, int64_t steps, boo
   if (phases) print_phases(bench, c, steps);
 }
 
+// Answers every line of stdin by a step and a line of JSON. `ids_path`: B*S int32.
+void serve(const Case& c, bool mla, model::Recompute recompute, const std::string& ids_path) {
+  const std::string bytes = core::read_text(ids_path);
+  std::vector<int32_t> ids(bytes.size() / sizeof(int32_t));
+  if (ids.size() != static_cast<size_t>(c.batch * c.sequence))
+    core::fail(core::ExitCode::kBadData, {.path = ids_path,
+                                          .field = "ids",
+                                          .expected = fmt::format("{} x {}", c.batch, c.sequence),
+                                          .found = std::to_string(ids.size())});
+  std::memcpy(ids.data(), bytes.data(), bytes.size());
+  StepBench bench(c, mla, recompute, std::move(ids));
+  std::puts(R"({"name": "mha2mla"})");
+  std::fflush(stdout);
+  for (std::string line; std::getline(std::cin, line);) {
+    const Phases p = bench.step();
+    struct rusage usage {};
+    ::getrusage(RUSAGE_SELF, &usage);
+    constexpr double kKibPerGib = 1 << 20;
+    fmt::print(R"({{"seconds": {}, "loss": {}, "peak_gib": {}}})"
+               "\n",
+               p.total, p.loss, static_cast<double>(usage.ru_maxrss) / kKibPerGib);
+    std::fflush(stdout);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app{"Time and memory of a training step"};
-  std::string shape, dtype, recompute = "none";
+  std::string shape, dtype, ids, recompute = "none";
   int64_t batch = 4, sequence = 0, steps = 5;
   int threads = 2;
-  bool dense = false, phases = false;
+  bool dense = false, phases = false, on_request = false;
   app.add_option("--shape", shape, "tiny-llama | smollm-135m (default: both)");
   app.add_option("--dtype", dtype, "float32 | bfloat16 (default: both)");
   app.add_option("--batch", batch, "sequences per step");
@@ -73,8 +105,18 @@ int main(int argc, char** argv) {
   app.add_flag("--dense", dense, "the unconverted model instead of MLA");
   app.add_flag("--phases", phases,
                "as many steps once more: the fastest by phase, beside ceilings");
+  app.add_flag("--on-request", on_request,
+               "a step for every line of stdin; with --ids and a shape");
+  app.add_option("--ids", ids, "file of B*S int32 for --on-request");
   CLI11_PARSE(app, argc, argv);
   ag::set_threads(threads);
+  const model::Recompute kept = recompute == "block"       ? model::Recompute::block
+                                : recompute == "attention" ? model::Recompute::attention
+                                                           : model::Recompute::none;
+  if (on_request) {
+    serve({shape, dtype, batch, sequence}, !dense, kept, ids);
+    return 0;
+  }
   fmt::print("{}\n", ag::describe_backend());
   fmt::print("{:<12} {:<9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}\n", "shape", "dtype",
              "batch x S", "tokens/s", "step ms", "forward", "backward", "optimizer", "peak");
@@ -82,11 +124,7 @@ int main(int argc, char** argv) {
     for (const std::string d : {"float32", "bfloat16"}) {
       if ((!shape.empty() && shape != s) || (!dtype.empty() && dtype != d)) continue;
       const int64_t length = sequence > 0 ? sequence : s == "tiny-llama" ? 256 : 512;
-      run({s, d, batch, length}, !dense,
-          recompute == "block"       ? model::Recompute::block
-          : recompute == "attention" ? model::Recompute::attention
-                                     : model::Recompute::none,
-          steps, phases);
+      run({s, d, batch, length}, !dense, kept, steps, phases);
     }
   }
   return 0;

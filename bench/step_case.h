@@ -24,6 +24,7 @@ struct Case {
 
 struct Phases {
   double forward, backward, optimizer, total;  // seconds
+  double loss;                                 // nats per token, before the step
 };
 
 inline model::LlamaConfig config_of(const std::string& shape) {
@@ -68,19 +69,22 @@ inline double seconds_since(Clock::time_point t) {
 
 class StepBench {
  public:
-  StepBench(const Case& c, bool mla, model::Recompute recompute)
+  // `ids` are B*S tokens, their own targets; none: random ones.
+  StepBench(const Case& c, bool mla, model::Recompute recompute, std::vector<int32_t> ids = {})
       : case_(c),
         llama_(random_model(c.shape, mla),
                {.compute = c.dtype == "bfloat16" ? ag::DType::bf16 : ag::DType::f32,
                 .recompute = recompute}),
         adamw_(llama_.params(), {}),
         gradient_(llama_.params().make_gradient()) {
-    std::mt19937 random(2);
-    std::uniform_int_distribution<int32_t> id(
-        0, static_cast<int32_t>(llama_.spec().config.vocab_size) - 1);
-    std::vector<int32_t> values(static_cast<size_t>(c.batch * c.sequence));
-    for (int32_t& v : values) v = id(random);
-    ids_ = ag::Tensor::from_host<int32_t>({c.batch * c.sequence}, values);
+    if (ids.empty()) {
+      std::mt19937 random(2);
+      std::uniform_int_distribution<int32_t> id(
+          0, static_cast<int32_t>(llama_.spec().config.vocab_size) - 1);
+      ids.resize(static_cast<size_t>(c.batch * c.sequence));
+      for (int32_t& v : ids) v = id(random);
+    }
+    ids_ = ag::Tensor::from_host<int32_t>({c.batch * c.sequence}, ids);
   }
 
   Phases step() {
@@ -98,7 +102,8 @@ class StepBench {
     const double norm = trainer::gradient_norm(gradient_);
     adamw_.step(gradient_, 1e-4, trainer::clip_scale(norm, 1.0));
     const double total = seconds_since(start);
-    return {forward, backward, total - forward - backward, total};
+    const double mean_loss = loss.data.to_host<double>()[0] / static_cast<double>(ids_.numel());
+    return {forward, backward, total - forward - backward, total, mean_loss};
   }
 
   model::Llama& model() { return llama_; }
