@@ -45,8 +45,13 @@ inline std::vector<double> reference_probabilities(AttentionValues& x, const Att
   return p;
 }
 
+// What is done to each term before it is added to a result: std::fabs yields the sums of absolute
+// values, by which the effect of rounding the terms is bounded.
+using Term = double (*)(double);
+inline double as_it_is(double x) { return x; }
+
 // out = P v and lse, from x.q, x.k_rope, x.k_nope, x.v.
-inline void reference_attention(AttentionValues& x, const AttentionShape& s) {
+inline void reference_attention(AttentionValues& x, const AttentionShape& s, Term term = as_it_is) {
   x.out.assign(static_cast<size_t>(s.batch * s.queries * s.heads * s.value_dim), 0);
   x.lse.assign(static_cast<size_t>(s.batch * s.heads * s.queries), 0);
   for (int64_t b = 0; b < s.batch; ++b) {
@@ -59,7 +64,7 @@ inline void reference_attention(AttentionValues& x, const AttentionShape& s) {
           const int64_t key = b * s.keys + static_cast<int64_t>(j);
           for (int64_t d = 0; d < s.value_dim; ++d) {
             x.out[static_cast<size_t>(((b * s.queries + i) * s.heads + h) * s.value_dim + d)] +=
-                p[j] * x.v[static_cast<size_t>((key * s.kv_heads + g) * s.value_dim + d)];
+                term(p[j] * x.v[static_cast<size_t>((key * s.kv_heads + g) * s.value_dim + d)]);
           }
         }
       }
@@ -73,7 +78,7 @@ inline void reference_attention(AttentionValues& x, const AttentionShape& s) {
 //   dq_i = sum_j dS_ij k_j,  dk_j = sum_i dS_ij q_i.
 inline AttentionValues reference_attention_backward(AttentionValues& x,
                                                     const std::vector<double>& dout,
-                                                    const AttentionShape& s) {
+                                                    const AttentionShape& s, Term term = as_it_is) {
   AttentionValues grad;
   grad.q.assign(x.q.size(), 0);
   grad.k_rope.assign(x.k_rope.size(), 0);
@@ -97,13 +102,13 @@ inline AttentionValues reference_attention_backward(AttentionValues& x,
           for (int64_t d = 0; d < s.value_dim; ++d) {
             const auto at = static_cast<size_t>((key * s.kv_heads + g) * s.value_dim + d);
             dp += dy[d] * x.v[at];
-            grad.v[at] += p[j] * dy[d];
+            grad.v[at] += term(p[j] * dy[d]);
           }
           const double ds = s.scale * p[j] * (dp - delta);
           for (int64_t d = 0; d < s.head_dim; ++d) {
             const auto at = static_cast<size_t>(query * s.head_dim + d);
-            grad.q[at] += ds * *key_element(x.k_rope, x.k_nope, x, s, key, h, d);
-            *key_element(grad.k_rope, grad.k_nope, x, s, key, h, d) += ds * x.q[at];
+            grad.q[at] += term(ds * *key_element(x.k_rope, x.k_nope, x, s, key, h, d));
+            *key_element(grad.k_rope, grad.k_nope, x, s, key, h, d) += term(ds * x.q[at]);
           }
         }
       }

@@ -3,6 +3,10 @@
 
 namespace ag::AG_ISA {
 
-Kernels with_tiles(Kernels table) { return table; }
+Kernels with_tiles(Kernels table) {
+  table.attention_forward = attention_forward;
+  table.attention_backward = attention_backward;
+  return table;
+}
 
 }  // namespace ag::AG_ISA
