@@ -11,7 +11,7 @@
 
 #include "autograd/kernels/kernels.h"
 #include "trainer/comm.h"
-#include "trainer/shard_tree.h"
+#include "trainer/gradient_reduction.h"
 
 namespace {
 

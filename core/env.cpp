@@ -18,6 +18,7 @@ const Env& env() {
                             .failpoint = get("MHA2MLA_FAILPOINT"),
                             .failpoint_rank = get("MHA2MLA_FAILPOINT_RANK"),
                             .trace = get("MHA2MLA_TRACE"),
+                            .no_shared_memory = get("MHA2MLA_SHARED_MEMORY") == "0",
                             .launcher_rank = get("OMPI_COMM_WORLD_RANK")};
   return instance;
 }

@@ -196,21 +196,51 @@ void Comm::receive(std::span<double> values, int from) {
   });
 }
 
-void Comm::exchange(std::span<const Outgoing> outgoing, std::span<const Incoming> incoming) {
-  const core::trace::Scope scope(describe(outgoing, incoming));
-  std::vector<MPI_Request> requests;
-  requests.reserve(outgoing.size() + incoming.size());
-  for (const Incoming& m : incoming)
+struct Comm::Transfer::State {
+  struct Expected {
+    int bytes, from;
+  };
+  std::vector<MPI_Request> requests;  // the incoming ones first
+  std::vector<Expected> expected;
+  core::trace::Description description;
+};
+
+Comm::Transfer::Transfer() = default;
+Comm::Transfer::~Transfer() = default;
+Comm::Transfer::Transfer(Transfer&&) noexcept = default;
+Comm::Transfer& Comm::Transfer::operator=(Transfer&&) noexcept = default;
+
+Comm::Transfer Comm::start_exchange(std::span<const Outgoing> outgoing,
+                                    std::span<const Incoming> incoming) {
+  Transfer transfer;
+  transfer.state_ = std::make_unique<Transfer::State>();
+  Transfer::State& state = *transfer.state_;
+  state.description = describe(outgoing, incoming);
+  state.requests.reserve(outgoing.size() + incoming.size());
+  for (const Incoming& m : incoming) {
+    state.expected.push_back({static_cast<int>(m.bytes.size()), m.from});
     MPI_Irecv(m.bytes.data(), static_cast<int>(m.bytes.size()), MPI_BYTE, m.from, kTag,
-              MPI_COMM_WORLD, &requests.emplace_back());
+              MPI_COMM_WORLD, &state.requests.emplace_back());
+  }
   for (const Outgoing& m : outgoing)
     MPI_Isend(m.bytes.data(), static_cast<int>(m.bytes.size()), MPI_BYTE, m.to, kTag,
-              MPI_COMM_WORLD, &requests.emplace_back());
-  std::vector<MPI_Status> statuses(requests.size());
-  MPI_Waitall(static_cast<int>(requests.size()), requests.data(), statuses.data());
-  for (size_t i = 0; i < incoming.size(); ++i)
-    require_count(statuses[i], static_cast<int>(incoming[i].bytes.size()), MPI_BYTE,
-                  incoming[i].from);
+              MPI_COMM_WORLD, &state.requests.emplace_back());
+  return transfer;
+}
+
+void Comm::finish(Transfer& transfer) {
+  Transfer::State& state = *transfer.state_;
+  const core::trace::Scope scope(state.description);
+  std::vector<MPI_Status> statuses(state.requests.size());
+  MPI_Waitall(static_cast<int>(state.requests.size()), state.requests.data(), statuses.data());
+  for (size_t i = 0; i < state.expected.size(); ++i)
+    require_count(statuses[i], state.expected[i].bytes, MPI_BYTE, state.expected[i].from);
+  transfer.state_.reset();
+}
+
+void Comm::exchange(std::span<const Outgoing> outgoing, std::span<const Incoming> incoming) {
+  Transfer transfer = start_exchange(outgoing, incoming);
+  finish(transfer);
 }
 
 void Comm::broadcast(std::span<std::byte> bytes, int root) {

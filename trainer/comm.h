@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -70,6 +71,11 @@ class Comm {
     int from;
   };
   void exchange(std::span<const Outgoing> outgoing, std::span<const Incoming> incoming);
+  // The same in two halves: the buffers belong to the transfer until finish() returns. Several may
+  // be on their way; the messages of two ranks match in the order of the calls.
+  class Transfer;
+  Transfer start_exchange(std::span<const Outgoing> outgoing, std::span<const Incoming> incoming);
+  void finish(Transfer& transfer);
 
   // Collective; sizes agree on all ranks.
   void broadcast(std::span<std::byte> bytes, int root = 0);
@@ -107,6 +113,19 @@ class Comm {
   bool thread_multiple_ = false;
   std::string host_;
   CommOptions options_;
+};
+
+class Comm::Transfer {
+ public:
+  Transfer();
+  ~Transfer();
+  Transfer(Transfer&&) noexcept;
+  Transfer& operator=(Transfer&&) noexcept;
+
+ private:
+  friend class Comm;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 // "Open MPI v4.1.4"

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "model/llama.h"
-#include "trainer/shard_tree.h"
+#include "trainer/gradient_reduction.h"
 
 namespace trainer {
 namespace {
@@ -100,13 +100,13 @@ uint64_t available_memory_bytes() {
 MemoryEstimate estimate_memory(const Config& config, const model::ModelSpec& spec, int ranks) {
   const ParameterCounts counts = count_parameters(config, spec);
   const ShardPlan plan(config.parallelism.reduction_shards, ranks, 0);
-  uint64_t others = 0;  // subtrees, of which a piece each is received
+  uint64_t others = 0;  // subtrees, of which two parts each are on their way
   for (int rank = 1; rank < ranks; ++rank) others += plan.subtrees(rank).size();
   MemoryEstimate estimate;
   estimate.weights = kWide * counts.all;
   if (config.model.dtype == "bfloat16") estimate.weights += 2 * counts.matrices;
   estimate.gradients = kWide * counts.trainable * static_cast<uint64_t>(plan.peak_values());
-  estimate.gradients += others * GradientReduction::kPieceBytes;
+  estimate.gradients += 2 * others * kGradientPartBytes;
   estimate.optimizer = 2 * kWide * counts.trainable;
   estimate.activations = activation_bytes(config, spec);
   estimate.snapshot = checkpoint_bytes(config, spec);

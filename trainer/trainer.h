@@ -15,9 +15,10 @@
 #include "model/llama.h"
 #include "trainer/config.h"
 #include "trainer/evaluate.h"
+#include "trainer/gradient_buckets.h"
+#include "trainer/gradient_reduction.h"
 #include "trainer/optimizer.h"
 #include "trainer/schedule.h"
-#include "trainer/shard_tree.h"
 #include "trainer/state_registry.h"
 #include "trainer/step_guard.h"
 

@@ -31,6 +31,21 @@ Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   return t;
 }
 
+Tensor Tensor::over(std::shared_ptr<void> owner, std::byte* data, const Shape& shape, DType dtype) {
+  CHECK_ARGUMENT("tensor", size_fits(shape, dtype), "a size below 2^63 bytes", to_string(shape));
+  struct Foreign {
+    std::shared_ptr<void> owner;
+    Block block;
+  };
+  Tensor t;
+  t.shape_ = shape;
+  t.dtype_ = dtype;
+  const auto foreign =
+      std::make_shared<Foreign>(Foreign{std::move(owner), {data, static_cast<size_t>(t.bytes())}});
+  t.block_ = {foreign, &foreign->block};
+  return t;
+}
+
 Tensor Tensor::reshaped(const Shape& shape) const {
   CHECK_ARGUMENT("reshape", shape.numel() == numel(), to_string(shape_), to_string(shape));
   Tensor t = *this;

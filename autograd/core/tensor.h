@@ -21,6 +21,9 @@ class Tensor {
     return empty(other.shape(), other.dtype(), other.device());
   }
   static Tensor zeros(const Shape& shape, DType dtype, Device device = Device::cpu);
+  // Memory that somebody else made, kept by `owner`; it is not counted by the pool. Requires:
+  // 64-byte aligned, shape.numel() elements, on the CPU.
+  static Tensor over(std::shared_ptr<void> owner, std::byte* data, const Shape& shape, DType dtype);
   template <class T>
   static Tensor from_host(const Shape& shape, std::span<const T> values,
                           Device device = Device::cpu) {
