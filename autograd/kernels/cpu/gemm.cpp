@@ -3,14 +3,12 @@
 
 #include <cblas.h>
 
-#include <array>
 #include <cstring>
-#include <map>
-#include <mutex>
-#include <oneapi/dnnl/dnnl.hpp>
-#include <unordered_map>
 
 #include "autograd/core/pool.h"
+#include "autograd/kernels/cpu/gemm_onednn.h"
+#define AG_ISA amx
+#include "autograd/kernels/cpu/amx/gemm.h"
 
 namespace ag {
 namespace {
@@ -95,118 +93,19 @@ void widening_gemm(View c, ConstView a, bool transpose_a, ConstView b, bool tran
   kernels.cast(c, product.view);
 }
 
-// ---- bf16 through oneDNN ----
+// ---- bf16 on our own tiles ----
 
-using Dims = dnnl::memory::dims;
-
-// Everything that a primitive is built for.
-using ProductKey = std::array<int64_t, 11>;
-
-struct Product {
-  dnnl::matmul primitive;
-  dnnl::memory a, b, c, scratch;
-  std::unordered_map<int, dnnl::memory> arguments;
-  size_t scratch_bytes;
-};
-
-dnnl::memory::desc describe(int64_t rows, int64_t cols, int64_t ld, bool transposed, DType dtype) {
-  const auto type =
-      dtype == DType::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
-  return {Dims{rows, cols}, type, transposed ? Dims{1, ld} : Dims{ld, 1}};
+void tiled_gemm(View c, ConstView a, bool transpose_a, ConstView b, bool transpose_b) {
+  const amx::GemmPlan plan = amx::plan_gemm(c, a, transpose_a, b, transpose_b);
+  const auto scratch = Pool::take(Device::cpu, static_cast<size_t>(plan.bytes()));
+  amx::gemm(plan, c, a, transpose_a, b, transpose_b, scratch->data);
 }
 
-class OneDnn {
- public:
-  OneDnn() {
-    // Requires: first use of oneDNN in the process; later it refuses.
-    const auto limit =
-        active_isa() == Isa::amx ? dnnl::cpu_isa::all : dnnl::cpu_isa::avx512_core_bf16;
-    if (dnnl::set_max_cpu_isa(limit) != dnnl::status::success) {
-      core::fail(core::ExitCode::kInternal,
-                 {.field = "oneDNN",
-                  .expected = "to accept an instruction set limit",
-                  .found = "a refusal",
-                  .hint = "unset DNNL_MAX_CPU_ISA / ONEDNN_MAX_CPU_ISA"});
-    }
-    engine_ = dnnl::engine(dnnl::engine::kind::cpu, 0);
-    stream_ = dnnl::stream(engine_);
-  }
-
-  void multiply(const View& c, const ConstView& a, bool transpose_a, const ConstView& b,
-                bool transpose_b) {
-    const std::lock_guard lock(mutex_);  // the memory handles of a product are shared
-    Product& product = find(c, a, transpose_a, b, transpose_b);
-    const auto scratch = Pool::take(Device::cpu, product.scratch_bytes);
-    product.a.set_data_handle(const_cast<void*>(a.data));
-    product.b.set_data_handle(const_cast<void*>(b.data));
-    product.c.set_data_handle(c.data);
-    product.scratch.set_data_handle(scratch->data);
-    product.primitive.execute(stream_, product.arguments);
-    stream_.wait();
-  }
-
- private:
-  // The shapes of a run repeat; a bound keeps a run with ever new shapes from growing.
-  static constexpr size_t kMaxProducts = 1024;
-
-  Product& find(const View& c, const ConstView& a, bool transpose_a, const ConstView& b,
-                bool transpose_b) {
-    const Sizes s = sizes_of(c, a, transpose_a);
-    const ProductKey key{
-        s.m,      s.n,         s.k,         a.ld,         b.ld,
-        c.ld,     transpose_a, transpose_b, c.accumulate, static_cast<int64_t>(c.dtype),
-        threads()};
-    const auto found = products_.find(key);
-    if (found != products_.end()) return found->second;
-    if (products_.size() >= kMaxProducts) products_.clear();
-    return products_.emplace(key, build(s, c, a, transpose_a, b, transpose_b)).first->second;
-  }
-
-  Product build(const Sizes& s, const View& c, const ConstView& a, bool transpose_a,
-                const ConstView& b, bool transpose_b) const {
-    const auto a_desc = describe(s.m, s.k, a.ld, transpose_a, DType::bf16);
-    const auto b_desc = describe(s.k, s.n, b.ld, transpose_b, DType::bf16);
-    const auto c_desc = describe(s.m, s.n, c.ld, false, c.dtype);
-    dnnl::primitive_attr attributes;
-    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (c.accumulate) {
-      dnnl::post_ops sum;
-      sum.append_sum(1.0F);
-      attributes.set_post_ops(sum);
-    }
-    const dnnl::matmul::primitive_desc desc({a_desc, b_desc, c_desc}, attributes, engine_);
-    const auto scratch_desc = desc.scratchpad_desc();
-    Product product{dnnl::matmul(desc),
-                    dnnl::memory(a_desc, engine_, nullptr),
-                    dnnl::memory(b_desc, engine_, nullptr),
-                    dnnl::memory(c_desc, engine_, nullptr),
-                    dnnl::memory(scratch_desc, engine_, nullptr),
-                    {},
-                    scratch_desc.get_size()};
-    product.arguments = {{DNNL_ARG_SRC, product.a},
-                         {DNNL_ARG_WEIGHTS, product.b},
-                         {DNNL_ARG_DST, product.c},
-                         {DNNL_ARG_SCRATCHPAD, product.scratch}};
-    return product;
-  }
-
-  std::mutex mutex_;
-  dnnl::engine engine_;
-  dnnl::stream stream_;
-  std::map<ProductKey, Product> products_;
-};
-
-void dnnl_gemm(View c, ConstView a, bool transpose_a, ConstView b, bool transpose_b) {
+template <Gemm kBf16>
+void unit_gemm(View c, ConstView a, bool transpose_a, ConstView b, bool transpose_b) {
   if (finish_empty(c, sizes_of(c, a, transpose_a))) return;
   if (a.dtype != DType::bf16) return blas_gemm(c, a, transpose_a, b, transpose_b);
-  try {
-    static OneDnn one_dnn;
-    one_dnn.multiply(c, a, transpose_a, b, transpose_b);
-  } catch (const dnnl::error& error) {
-    core::fail(error.status == dnnl_out_of_memory ? core::ExitCode::kOutOfMemory
-                                                  : core::ExitCode::kInternal,
-               {.field = "gemm", .expected = "oneDNN to multiply", .found = error.what()});
-  }
+  kBf16(c, a, transpose_a, b, transpose_b);
 }
 
 }  // namespace
@@ -218,10 +117,11 @@ Gemm gemm_of(Isa isa) {
     case Isa::avx2:
       return widening_gemm<Isa::avx2>;
     case Isa::avx512:
+      return unit_gemm<one_dnn_gemm>;
     case Isa::amx:
       break;
   }
-  return dnnl_gemm;
+  return unit_gemm<tiled_gemm>;
 }
 
 void set_gemm_threads(int threads) { openblas_set_num_threads(threads); }
@@ -237,10 +137,10 @@ std::string describe_gemm(Isa isa) {
                      openblas_get_corename() + "), bf16: ";
   if (isa < Isa::avx512) {
     text += "widened to f32 (no bf16 units used)";
+  } else if (isa == Isa::amx) {
+    text += "own kernels on AMX tiles";
   } else {
-    const dnnl_version_t* version = dnnl::version();
-    text += "oneDNN " + std::to_string(version->major) + "." + std::to_string(version->minor) +
-            "." + std::to_string(version->patch) + (isa == Isa::amx ? " on AMX" : " on AVX-512");
+    text += one_dnn_version() + " on AVX-512";
   }
   if (parallel == 1) {
     text +=

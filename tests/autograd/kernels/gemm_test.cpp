@@ -50,6 +50,15 @@ std::vector<Expected> multiplied(const Product& p, const Matrix& a, const Matrix
   return c;
 }
 
+// Every level: amx has products of its own.
+template <class F>
+void for_each_gemm(F body) {
+  for_each_level([&](const Kernels& kernels) { body(kernels.gemm); });
+  if (active_isa() < Isa::amx) return;
+  SCOPED_TRACE("isa amx");
+  body(cpu_kernels(Isa::amx).gemm);
+}
+
 // At every level; the same bits when repeated.
 void check(const Product& p) {
   SCOPED_TRACE(to_string(p));
@@ -58,10 +67,10 @@ void check(const Product& p) {
   const Matrix before = Matrix::output(p.output, p.m, p.n, p.pad, p.accumulate);
   const std::vector<Expected> exact = multiplied(p, a, b);
   const double unit = sum_error(p.k + 1) * rounding_unit(wide_of(p.output));
-  for_each_level([&](const Kernels& kernels) {
+  for_each_gemm([&](auto gemm) {
     Matrix c = before, again = before;
-    kernels.gemm(c.view(p.accumulate), a, p.transpose_a, b, p.transpose_b);
-    kernels.gemm(again.view(p.accumulate), a, p.transpose_a, b, p.transpose_b);
+    gemm(c.view(p.accumulate), a, p.transpose_a, b, p.transpose_b);
+    gemm(again.view(p.accumulate), a, p.transpose_a, b, p.transpose_b);
     EXPECT_TRUE(c.bytes() == again.bytes()) << "two runs differ";
     expect_matches(c, before, p.accumulate, [&](int64_t i, int64_t j) {
       const Expected& element = exact[static_cast<size_t>(i * p.n + j)];
@@ -116,13 +125,13 @@ TEST(Gemm, FollowsTheNumberOfThreads) {
 }
 
 TEST(Gemm, PropagatesNaN) {
-  for_each_level([](const Kernels& kernels) {
+  for_each_gemm([](auto gemm) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
       Matrix a = Matrix::random(dtype, 32, 64, 0, 1);
       a.set(3, 5, kNaN);
       const Matrix b = Matrix::random(dtype, 64, 32, 0, 2);
       Matrix c(dtype, 32, 32);
-      kernels.gemm(c.view(), a, false, b, false);
+      gemm(c.view(), a, false, b, false);
       EXPECT_TRUE(std::isnan(c.at(3, 0)));
       EXPECT_FALSE(std::isnan(c.at(4, 0)));
     }

@@ -46,7 +46,9 @@ TEST(Registry, DescribesItself) {
   EXPECT_PRED2(contains, text, ("isa " + std::string(name_of(active_isa()))));
   EXPECT_PRED2(contains, text, "f32: OpenBLAS ");
   EXPECT_PRED2(contains, text,
-               (active_isa() < Isa::avx512 ? "bf16: widened to f32" : "bf16: oneDNN"));
+               (active_isa() < Isa::avx512    ? "bf16: widened to f32"
+                : active_isa() == Isa::avx512 ? "bf16: oneDNN"
+                                              : "bf16: own kernels on AMX tiles"));
   if (!core::env().isa.empty()) {
     EXPECT_EQ(name_of(active_isa()), core::env().isa);
   }
