@@ -47,6 +47,7 @@ void pack_right(const Product& p, const Range& sum, const Range& columns) {
   if (p.transpose_b) {
     for (int64_t j = columns.begin; j < columns.end; j += kBlock) {
       for (int64_t l = sum.begin; l < sum.end; l += kPiece) {
+        prefetch_piece(p.b, j + kPiece, l);
         pack_piece<pack_right_columns>(tiles(l, j), p.b, j, l);
       }
     }
@@ -54,26 +55,39 @@ void pack_right(const Product& p, const Range& sum, const Range& columns) {
   }
   for (int64_t l = sum.begin; l < sum.end; l += kPiece) {
     for (int64_t j = columns.begin; j < columns.end; j += kBlock) {
+      prefetch_piece(p.b, l + kPiece, j);
       pack_piece<pack_right_rows>(tiles(l, j), p.b, l, j);
     }
   }
 }
 
-// op(a) [32 rows, sum], packed if it must be.
-LeftTiles left_tiles(const Product& p, int64_t row, const Range& sum) {
-  if (!p.plan.left_packed) {
-    const bf16* first = p.a.data + row * p.a.ld + sum.begin;
-    return {reinterpret_cast<const std::byte*>(first), p.a.ld * 2, kTileBytes, p.a.ld * 32};
+// op(a) [rows, sum]: blocks of 32 rows, in each the tiles along the sum. The source is read along
+// its rows here too.
+void pack_left(const Product& p, const Range& rows, const Range& sum) {
+  const auto tiles = [&](int64_t i, int64_t l) {
+    return p.left + (i - rows.begin) * p.plan.depth + (l - sum.begin) * kBlock;
+  };
+  if (!p.transpose_a) {
+    for (int64_t i = rows.begin; i < rows.end; i += kBlock) {
+      pack_left_rows(tiles(i, sum.begin), p.a, i, sum.begin, sum.size());
+    }
+    return;
   }
   for (int64_t l = sum.begin; l < sum.end; l += kPiece) {
-    bf16* tiles = p.left + (l - sum.begin) * kBlock;
-    if (p.transpose_a) {
-      pack_piece<pack_left_columns>(tiles, p.a, l, row);
-    } else {
-      pack_piece<pack_left_rows>(tiles, p.a, row, l);
+    for (int64_t i = rows.begin; i < rows.end; i += kBlock) {
+      pack_piece<pack_left_columns>(tiles(i, l), p.a, l, i);
     }
   }
-  return {reinterpret_cast<const std::byte*>(p.left), kTileBytes, 2048, 1024};
+}
+
+// op(a) [32 rows from `row`, sum] as tiles; `packed` is the first row that is packed.
+LeftTiles left_tiles(const Product& p, int64_t row, int64_t packed, const Range& sum) {
+  if (p.plan.left_packed) {
+    const bf16* tiles = p.left + (row - packed) * p.plan.depth;
+    return {reinterpret_cast<const std::byte*>(tiles), kTileBytes, 2048, 1024};
+  }
+  const bf16* first = p.a.data + row * p.a.ld + sum.begin;
+  return {reinterpret_cast<const std::byte*>(first), p.a.ld * 2, kTileBytes, p.a.ld * 32};
 }
 
 // Of the whole sum.
@@ -104,39 +118,63 @@ void add_block(const Product& p, const Part& part, int64_t row, int64_t col, flo
   store_edge(c, p.c.ld, sums, rows, cols);
 }
 
-// Where the next block will look: the tiles of c that it adds to, and its part of the next rows of
-// op(a).
-void prefetch_next(const Product& p, int64_t row, int64_t block, const Range& columns,
-                   const Range& sum) {
-  const int64_t next = columns.begin + (block + 1) * kBlock;
-  if (p.c.dtype == DType::f32 && next < columns.end) {
-    const auto* c =
-        reinterpret_cast<const std::byte*>(static_cast<float*>(p.c.data) + row * p.c.ld + next);
-    const int64_t rows = smaller(p.plan.m - row, kBlock);
-    for (int64_t i = 0; i < rows; ++i) prefetch_lines<2>(c + i * p.c.ld * 4);
-  }
-  if (p.plan.left_packed || row + kBlock >= p.plan.m) return;
-  const int64_t blocks = (columns.size() + kBlock - 1) / kBlock;
-  for (int64_t i = block; i < kBlock; i += blocks) {
-    const auto* a =
-        reinterpret_cast<const char*>(p.a.data + (row + kBlock + i) * p.a.ld + sum.begin);
-    for (int64_t l = 0; l < sum.size() * 2; l += 64) _mm_prefetch(a + l, _MM_HINT_T1);
+// A piece of op(a): what lies where the program reads next.
+struct LeftPiece {
+  Range rows, sum;
+};
+
+// The part `index` of `parts` of a piece into the second cache.
+void prefetch_left(const Product& p, const LeftPiece& next, int64_t index, int64_t parts) {
+  const Range& lines = p.transpose_a ? next.sum : next.rows;
+  const Range& run = p.transpose_a ? next.rows : next.sum;
+  for (int64_t i = lines.begin + index; i < lines.end; i += parts) {
+    const bf16* row = p.a.data + i * p.a.ld;
+    for (int64_t j = run.begin; j < run.end; j += 32) _mm_prefetch(row + j, _MM_HINT_T1);
   }
 }
 
-// 32 rows times a packed block. `kept` are their sums, if c cannot hold them.
-void multiply_rows(const Product& p, int64_t row, const Range& columns, const Range& sum,
-                   float* kept) {
-  const LeftTiles left = left_tiles(p, row, sum);
+// The 32 x 32 results from (row, col), which will be written.
+void prefetch_results(const Product& p, int64_t row, int64_t col) {
+  const int64_t width = size_of(p.c.dtype), rows = smaller(p.plan.m - row, kBlock);
+  const auto* c = static_cast<const std::byte*>(p.c.data) + (row * p.c.ld + col) * width;
+  for (int64_t i = 0; i < rows; ++i) {
+    prefetch_to_write(c + i * p.c.ld * width);
+    if (width == 4) prefetch_to_write(c + i * p.c.ld * width + 64);
+  }
+}
+
+// The rows of a group times a packed block of op(b). `kept` are their sums, if c cannot hold them.
+void multiply_group(const Product& p, const LeftPiece& group, const LeftPiece& next,
+                    const Range& columns, float* kept) {
+  const Range& sum = group.sum;
   const bool keeps = p.c.dtype == DType::bf16 && p.plan.k > p.plan.depth;
-  for (int64_t j = columns.begin; j < columns.end; j += kBlock) {
-    const int64_t block = (j - columns.begin) / kBlock;
-    prefetch_next(p, row, block, columns, sum);
+  const int64_t steps = (sum.size() + kTileDepth - 1) / kTileDepth;
+  const int64_t blocks = (columns.size() + kBlock - 1) / kBlock;
+  const int64_t parts = blocks * ((group.rows.size() + kBlock - 1) / kBlock);
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t row = group.rows.begin + part / blocks * kBlock;
+    const int64_t block = part % blocks, col = columns.begin + block * kBlock;
+    prefetch_left(p, next, part, parts);
+    if (block + 1 < blocks) prefetch_results(p, row, col + kBlock);
     const bf16* right = p.right + block * p.plan.depth * kBlock;
+    float* sums = kept + (row - group.rows.begin) * p.plan.columns + block * kBlock * kBlock;
     add_block(p,
-              {left, reinterpret_cast<const std::byte*>(right),
-               (sum.size() + kTileDepth - 1) / kTileDepth, sum.begin == 0, sum.end == p.plan.k},
-              row, j, keeps ? kept + block * kBlock * kBlock : p.sums);
+              {left_tiles(p, row, group.rows.begin, sum), reinterpret_cast<const std::byte*>(right),
+               steps, sum.begin == 0, sum.end == p.plan.k},
+              row, col, keeps ? sums : p.sums);
+  }
+}
+
+// `after` is the part of the sum that comes next, for the same rows.
+void multiply_strip(const Product& p, const Range& rows, const Range& columns, const Range& sum,
+                    const Range& after) {
+  for (int64_t i = rows.begin; i < rows.end; i += p.plan.left_rows) {
+    const LeftPiece group{piece(rows, i, p.plan.left_rows), sum};
+    const LeftPiece next = group.rows.end < rows.end
+                               ? LeftPiece{piece(rows, group.rows.end, p.plan.left_rows), sum}
+                               : LeftPiece{piece(rows, rows.begin, p.plan.left_rows), after};
+    if (p.plan.left_packed) pack_left(p, group.rows, sum);
+    multiply_group(p, group, next, columns, p.sums + (i - rows.begin) * p.plan.columns);
   }
 }
 
@@ -150,9 +188,7 @@ void multiply_share(const Product& p, const Range& rows, const Range& columns) {
       for (int64_t l = 0; l < plan.k; l += plan.depth) {
         const Range sum = piece(whole, l, plan.depth);
         if (i == rows.begin || plan.depth < plan.k) pack_right(p, sum, block);
-        for (int64_t row = strip.begin; row < strip.end; row += kBlock) {
-          multiply_rows(p, row, block, sum, p.sums + (row - strip.begin) * plan.columns);
-        }
+        multiply_strip(p, strip, block, sum, piece(whole, sum.end, plan.depth));
       }
     }
   }

@@ -21,6 +21,7 @@ struct GemmPlan {
   bool by_columns;                             // what the threads share
   int64_t columns;                             // of a packed block of op(b)
   int64_t depth;                               // of it, along the sum
+  int64_t left_rows;                           // of op(a), packed at a time
   int64_t rows;                                // of c, whose sums are kept between parts
   bool left_packed;                            // op(a) must be packed
   int64_t right_bytes, left_bytes, sum_bytes;  // of a thread

@@ -57,11 +57,6 @@ AG_INLINE __m512i load_lanes(const bf16* p, int64_t step) {
   return _mm512_inserti32x4(v, lane(3), 3);
 }
 
-// left from a source whose rows are those of the op.
-AG_INLINE void pack_left_rows(bf16* tiles, const bf16* x, int64_t ld) {
-  for (int64_t i = 0; i < kPiece; ++i) store_row(tiles + i * kPiece, load_row(x + i * ld));
-}
-
 // left from a source whose columns are the rows of the op. For eight columns at a time: lane l of
 // v[i] is source row 8 l + i, and three rounds of interleaving turn the eight 8 x 8 squares.
 AG_INLINE void pack_left_columns(bf16* tiles, const bf16* x, int64_t ld) {
@@ -127,6 +122,19 @@ AG_INLINE void pack_right_columns(bf16* tiles, const bf16* x, int64_t ld) {
   }
 }
 
+// 32 elements of which the first `count` are there.
+AG_INLINE __m512i load_part(const bf16* p, int64_t count) {
+  const auto mask = count >= kPiece ? ~__mmask32{0} : static_cast<__mmask32>((1U << count) - 1);
+  return _mm512_maskz_loadu_epi16(mask, p);
+}
+
+// The piece that begins at (row, col) of the source into the second cache.
+AG_INLINE void prefetch_piece(const GemmOperand& x, int64_t row, int64_t col) {
+  for (int64_t i = 0; i < kPiece; ++i) {
+    _mm_prefetch(x.data + (row + i) * x.ld + col, _MM_HINT_T1);
+  }
+}
+
 using Pack = void (*)(bf16* tiles, const bf16* x, int64_t ld);
 
 // Packs the piece that begins at (row, col) of the source. Pieces at the edge, and those whose rows
@@ -135,16 +143,26 @@ template <Pack kPack>
 AG_INLINE void pack_piece(bf16* tiles, const GemmOperand& x, int64_t row, int64_t col) {
   const int64_t rows = x.rows - row, cols = x.cols - col;
   const bf16* source = x.data + row * x.ld + col;
-  for (int64_t i = 0; i < kPiece; ++i) _mm_prefetch(source + (kPiece + i) * x.ld, _MM_HINT_T0);
   const bool aliased = x.ld % 1024 == 0;
   if (rows >= kPiece && cols >= kPiece && !aliased) return kPack(tiles, source, x.ld);
   alignas(64) bf16 copy[kPieceElements];
-  const auto mask = cols >= kPiece ? ~__mmask32{0} : static_cast<__mmask32>((1U << cols) - 1);
   for (int64_t i = 0; i < kPiece; ++i) {
-    store_row(copy + i * kPiece,
-              i < rows ? _mm512_maskz_loadu_epi16(mask, source + i * x.ld) : __m512i{});
+    store_row(copy + i * kPiece, i < rows ? load_part(source + i * x.ld, cols) : __m512i{});
   }
   kPack(tiles, copy, kPiece);
+}
+
+// left from a source whose rows are those of the op: 32 rows from (row, col) and `depth` columns,
+// copied row by row.
+AG_INLINE void pack_left_rows(bf16* tiles, const GemmOperand& x, int64_t row, int64_t col,
+                              int64_t depth) {
+  for (int64_t i = 0; i < kPiece; ++i) {
+    const bf16* source = x.data + (row + i) * x.ld + col;
+    for (int64_t l = 0; l < depth; l += kPiece) {
+      store_row(tiles + l * kPiece + i * kPiece,
+                row + i < x.rows ? load_part(source + l, depth - l) : __m512i{});
+    }
+  }
 }
 
 }  // namespace ag::AG_ISA

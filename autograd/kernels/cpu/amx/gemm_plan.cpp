@@ -8,7 +8,9 @@ namespace ag::AG_ISA {
 namespace {
 
 constexpr int64_t kRightBytes = 1 << 20;  // of a packed block of op(b): half of the second cache
+constexpr int64_t kLeftRows = 128;        // as columns of the source: 256 bytes of each row
 constexpr int64_t kMaxDepth = 1536;
+constexpr int64_t kTurnedDepth = 512;    // at least, where op(a) must be turned
 constexpr int64_t kPart = 512;           // 32 rows of it: 32 KiB of the first cache
 constexpr int64_t kKeptBytes = 1 << 19;  // of sums that wait for the next block of the sum
 
@@ -44,8 +46,10 @@ GemmPlan plan_gemm(const View& c, const ConstView& a, bool transpose_a, const Co
   p.threads = omp_get_max_threads();
   p.by_columns = share_columns(p.m, p.n, p.threads, transpose_a);
   p.left_packed = transpose_a || !tiles_lie_in_rows(a);
-  p.depth = even_piece(p.k, kMaxDepth, kTileDepth);
   const int64_t own = p.by_columns ? divided_up(p.n, p.threads) : p.n;
+  // op(a) is turned once for each block of op(b): better one block of all columns, less deep.
+  const int64_t depth = transpose_a ? larger(kTurnedDepth, kRightBytes / 2 / own) : kMaxDepth;
+  p.depth = even_piece(p.k, smaller(depth, kMaxDepth), kTileDepth);
   p.columns = even_piece(own, kRightBytes / (2 * p.depth), kBlock);
   p.rows = rounded_up(p.m, kBlock);
   int64_t kept = kBlock * kBlock;
@@ -55,7 +59,8 @@ GemmPlan plan_gemm(const View& c, const ConstView& a, bool transpose_a, const Co
     kept = p.rows * p.columns;
   }
   p.right_bytes = p.depth * p.columns * 2;
-  p.left_bytes = p.left_packed ? kBlock * p.depth * 2 : 0;
+  p.left_rows = p.left_packed ? kLeftRows : kBlock;
+  p.left_bytes = p.left_packed ? p.left_rows * p.depth * 2 : 0;
   p.sum_bytes = kept * 4;
   return p;
 }

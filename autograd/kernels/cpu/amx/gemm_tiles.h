@@ -29,6 +29,8 @@ AG_INLINE void prefetch_lines(const std::byte* first) {
   for (int i = 0; i < kLines; ++i) _mm_prefetch(first + i * 64, _MM_HINT_T0);
 }
 
+AG_INLINE void prefetch_to_write(const std::byte* p) { asm volatile("prefetchw %0" : : "m"(*p)); }
+
 // sums (+)= left * right over `steps` tiles; right is packed. 2 x 2 tiles, or fewer at the edges.
 // Why prefetches between the products: the tiles of the right come from the second cache, and where
 // the core is shared with another hardware thread this order is a third faster
