@@ -139,18 +139,43 @@ TEST_F(GemmTiles, SameBitsForAnyNumberOfThreads) {
   });
 }
 
-// A tile configuration belongs to its thread until released; oneDNN and our kernels each set their
-// own, on the same threads.
+// Causal attention of two heads over 48 tokens, as bytes.
+std::vector<std::byte> attended(const Kernels& kernels) {
+  const AttentionShape shape{.batch = 1,
+                             .queries = 48,
+                             .keys = 48,
+                             .heads = 2,
+                             .kv_heads = 1,
+                             .head_dim = 32,
+                             .value_dim = 32,
+                             .scale = 0.2,
+                             .rope_begin = {0},
+                             .rope_width = {32},
+                             .nope_begin = {0}};
+  const Tensor q = random_tensor<bf16>(48, 64, 1, false);
+  const Tensor k = random_tensor<bf16>(48, 32, 2, false), v = random_tensor<bf16>(48, 32, 3, false);
+  Tensor out = Tensor::empty({48, 64}, DType::bf16), lse = Tensor::empty({2, 48}, DType::f32);
+  kernels.attention_forward(out.view(), lse.reshaped({96, 1}).view(), q, k, {}, v, shape);
+  const auto* first = static_cast<const std::byte*>(out.view().data);
+  return {first, first + out.bytes()};
+}
+
+// A tile configuration belongs to its thread until released; oneDNN and each of our kernels set
+// their own, on the same threads.
 TEST_F(GemmTiles, TakesTurnsWithOtherUsersOfTheTiles) {
-  const Case3 small({80, 70, 1030}, DType::bf16, 2, true),
-      large({130, 300, 1600}, DType::f32, 5, true);
+  const Case3 small({80, 70, 1030}, DType::bf16, 2, true);
+  const Case3 large({130, 300, 1600}, DType::f32, 5, true);
+  const Kernels& kernels = cpu_kernels(Isa::amx);
   const std::vector<std::byte> first = small.multiplied(one_dnn_gemm);
   const std::vector<std::byte> second = large.multiplied(one_dnn_gemm);
+  const std::vector<std::byte> attention = attended(kernels);
   const auto alternate = [&](Gemm one, Gemm other) {
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < 10; ++round) {
       EXPECT_TRUE(small.multiplied(one) == first);
       EXPECT_TRUE(large.multiplied(other) == second);
+      EXPECT_TRUE(attended(kernels) == attention);
       EXPECT_TRUE(large.multiplied(one) == second);
+      EXPECT_TRUE(attended(kernels) == attention);
       EXPECT_TRUE(small.multiplied(other) == first);
     }
   };

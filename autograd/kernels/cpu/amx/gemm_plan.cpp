@@ -9,9 +9,9 @@ namespace {
 
 constexpr int64_t kRightBytes = 1 << 20;  // of a packed block of op(b): half of the second cache
 constexpr int64_t kLeftRows = 128;        // as columns of the source: 256 bytes of each row
+constexpr int64_t kSerialWork = 1 << 21;  // multiplications that do not pay for waking a thread
 constexpr int64_t kMaxDepth = 1536;
 constexpr int64_t kTurnedDepth = 512;    // at least, where op(a) must be turned
-constexpr int64_t kPart = 512;           // 32 rows of it: 32 KiB of the first cache
 constexpr int64_t kKeptBytes = 1 << 19;  // of sums that wait for the next block of the sum
 
 int64_t divided_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
@@ -43,10 +43,10 @@ bool tiles_lie_in_rows(const ConstView& a) {
 GemmPlan plan_gemm(const View& c, const ConstView& a, bool transpose_a, const ConstView&, bool) {
   GemmPlan p{};
   p.m = c.rows, p.n = c.cols, p.k = transpose_a ? a.rows : a.cols;
-  p.threads = omp_get_max_threads();
+  p.threads = p.m * p.n <= kSerialWork / p.k ? 1 : omp_get_max_threads();
   p.by_columns = share_columns(p.m, p.n, p.threads, transpose_a);
   p.left_packed = transpose_a || !tiles_lie_in_rows(a);
-  const int64_t own = p.by_columns ? divided_up(p.n, p.threads) : p.n;
+  const int64_t own = p.by_columns ? divided_up(divided_up(p.n, kBlock), p.threads) * kBlock : p.n;
   // op(a) is turned once for each block of op(b): better one block of all columns, less deep.
   const int64_t depth = transpose_a ? larger(kTurnedDepth, kRightBytes / 2 / own) : kMaxDepth;
   p.depth = even_piece(p.k, smaller(depth, kMaxDepth), kTileDepth);
