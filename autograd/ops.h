@@ -6,6 +6,7 @@
 // are not what its line says.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -55,11 +56,27 @@ Value rope(const Value& x, const RopePlan& plan, const RopeTable& table, int64_t
 Value attention(const Value& q, const Value& k_rope, const Value& k_nope, const Value& v,
                 const AttentionShape& shape);
 
+// Rows of logits that exist at a time, for a weight [V, width]. Why so many: a chunk streams the
+// weight three times and its f32 gradient once, so that few rows are bound by memory, while 2 *
+// width rows of logits take no more bytes than those.
+constexpr int64_t loss_chunk_rows(int64_t width) {
+  return std::clamp<int64_t>(2 * width / 128 * 128, 256, 512);
+}
+
+struct LossOptions {
+  // What the tape will be run backwards with; see linear_cross_entropy.
+  double gradient_scale = 1;
+  // Receives the loss of each row, [N, 1] f64.
+  Tensor* row_loss = nullptr;
+};
+
 // h [N, D] T, weight [V, D] T, targets [N] i32, each in [0, V) -> [1] f64: the sum over rows, in
-// nats, of -log softmax(h weight^T)[target]. Logits exist for one chunk of rows at a time, in the
-// forward and again in the backward. `row_loss`, when given, receives the loss of each row, [N, 1]
-// f64.
+// nats, of -log softmax(h weight^T)[target]. Logits exist for one chunk of rows at a time, and
+// once: a recording forward adds gradient_scale * dweight to the selected gradient buffer right
+// away and keeps gradient_scale * dh, nothing else. Requires, when a gradient is wanted: the
+// backward's seed is gradient_scale and the gradient buffer is still the same (else it throws
+// kInternal); no other op changes weight or h in between.
 Value linear_cross_entropy(const Value& h, Param& weight, const Tensor& targets,
-                           Tensor* row_loss = nullptr);
+                           const LossOptions& options = {});
 
 }  // namespace ag

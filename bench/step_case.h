@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/kernels/kernels.h"
 #include "core/trace.h"
 #include "model/convert.h"
 #include "model/llama.h"
@@ -77,6 +78,7 @@ class StepBench {
                 .recompute = recompute}),
         adamw_(llama_.params(), {}),
         gradient_(llama_.params().make_gradient()) {
+    ag::Pool::release_cached();  // the weights that the model was made from
     if (ids.empty()) {
       std::mt19937 random(2);
       std::uniform_int_distribution<int32_t> id(
@@ -89,15 +91,14 @@ class StepBench {
 
   Phases step() {
     const auto start = Clock::now();
-    {
-      const core::trace::Scope scope("zero_gradient");
-      gradient_.fill_zero();
-    }
+    ag::kernels(gradient_.device()).zero(gradient_.view());
     llama_.params().select_gradient(gradient_);
     ag::Tape tape;
-    const ag::Value loss = llama_.loss(tape, ids_, ids_, case_.batch);
+    const double scale = 1.0 / static_cast<double>(ids_.numel());
+    const ag::Value loss =
+        llama_.loss(tape, ids_, ids_, case_.batch, {.gradient_scale = scale, .row_loss = nullptr});
     const double forward = seconds_since(start);
-    tape.backward(loss, 1.0 / static_cast<double>(ids_.numel()));
+    tape.backward(loss, scale);
     const double backward = seconds_since(start) - forward;
     const double norm = trainer::gradient_norm(gradient_);
     adamw_.step(gradient_, 1e-4, trainer::clip_scale(norm, 1.0));
@@ -107,6 +108,7 @@ class StepBench {
   }
 
   model::Llama& model() { return llama_; }
+  const model::Llama& model() const { return llama_; }
   trainer::AdamW& optimizer() { return adamw_; }
 
  private:

@@ -104,8 +104,8 @@ Value Llama::hidden(ag::Tape& tape, const ag::Tensor& ids, int64_t batch, Cache*
 }
 
 Value Llama::loss(ag::Tape& tape, const ag::Tensor& ids, const ag::Tensor& targets, int64_t batch,
-                  ag::Tensor* row_loss) {
-  return ag::linear_cross_entropy(hidden(tape, ids, batch), *head_, targets, row_loss);
+                  const ag::LossOptions& options) {
+  return ag::linear_cross_entropy(hidden(tape, ids, batch), *head_, targets, options);
 }
 
 ag::Tensor Llama::logits(const ag::Tensor& ids, int64_t batch, Cache* cache) {

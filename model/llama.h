@@ -38,10 +38,11 @@ class Llama {
   ag::Value hidden(ag::Tape& tape, const ag::Tensor& ids, int64_t batch, Cache* cache = nullptr,
                    const QueryKeyObserver& observe = {});
 
-  // Sum over all rows of the loss of targets [B*T] i32; f64 [1]. `row_loss` as in
-  // linear_cross_entropy.
+  // Sum over all rows of the loss of targets [B*T] i32; f64 [1]. Requires, on a recording tape,
+  // what linear_cross_entropy does: options.gradient_scale is what the tape will be run backwards
+  // with.
   ag::Value loss(ag::Tape& tape, const ag::Tensor& ids, const ag::Tensor& targets, int64_t batch,
-                 ag::Tensor* row_loss = nullptr);
+                 const ag::LossOptions& options = {});
 
   // [B*T, V] wide, without recording.
   ag::Tensor logits(const ag::Tensor& ids, int64_t batch, Cache* cache = nullptr);

@@ -25,7 +25,8 @@ void add_window_losses(model::Llama& model, const WindowSource& windows, int64_t
   ag::Tape tape(ag::Tape::Mode::kOff);
   ag::Tensor row_loss;
   model.loss(tape, ag::Tensor::from_host<int32_t>({n * targets}, x),
-             ag::Tensor::from_host<int32_t>({n * targets}, y), n, &row_loss);
+             ag::Tensor::from_host<int32_t>({n * targets}, y), n,
+             {.gradient_scale = 1, .row_loss = &row_loss});
   const std::vector<double> losses = row_loss.to_host<double>();
   for (int64_t w = 0; w < n; ++w) {
     double sum = 0;

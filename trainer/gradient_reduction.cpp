@@ -51,7 +51,7 @@ ag::Tensor& GradientReduction::begin_shard(int64_t shard) {
     fail_order((open_ ? "the end of shard " : "shard ") + std::to_string(next_),
                "the beginning of shard " + std::to_string(shard));
   last_ = take_buffer();
-  last_.fill_zero();
+  ag::kernels(last_.device()).zero(last_.view());
   open_ = true;
   return last_;
 }

@@ -109,11 +109,13 @@ double Trainer::micro_step(int64_t step, int64_t micro_batch) {
   const ag::Shape shape = {static_cast<int64_t>(inputs_.size())};
   const ag::Tensor inputs = ag::Tensor::from_host<int32_t>(shape, inputs_);
   const ag::Tensor targets = ag::Tensor::from_host<int32_t>(shape, targets_);
-  ag::Tape tape;
-  const ag::Value loss = model_.loss(tape, inputs, targets, config_.tokens.micro_batch_size);
   // Divided by the tokens of the whole global batch, so that no split of it changes the mean.
-  tape.backward(loss, 1.0 / static_cast<double>(config_.tokens.global_batch_size *
-                                                config_.tokens.sequence_length));
+  const double scale = 1.0 / static_cast<double>(config_.tokens.global_batch_size *
+                                                 config_.tokens.sequence_length);
+  ag::Tape tape;
+  const ag::Value loss = model_.loss(tape, inputs, targets, config_.tokens.micro_batch_size,
+                                     {.gradient_scale = scale, .row_loss = nullptr});
+  tape.backward(loss, scale);
   return loss.data.to_host<double>()[0];
 }
 

@@ -25,11 +25,16 @@ struct AdamWStep {
   int64_t step;           // 1-based, for the bias correction
 };
 
+// Rows of which rms_norm_backward sums the weight's gradient.
+inline constexpr int64_t kNormBlock = 64;
+
 struct Kernels {
   // c [M, N] (+)= op(a) op(b), op = transpose when the flag is set. Types: all f32; all f64; a and
   // b bf16 with c bf16 or f32 (accumulated in f32).
   void (*gemm)(View c, ConstView a, bool transpose_a, ConstView b, bool transpose_b) = nullptr;
 
+  // y = 0.
+  void (*zero)(View y) = nullptr;
   // y (+)= x, any pair of floating types, [R, C] each.
   void (*cast)(View y, ConstView x) = nullptr;
   // y [R, C] += bias [1, C]; y and bias of any floating types.
@@ -47,11 +52,11 @@ struct Kernels {
   // y [N, D] = x * rstd * w, rstd [N, 1] = 1 / sqrt(mean(x^2) + eps). x, w, rstd are wide (f32 or
   // f64); y is T.
   void (*rms_norm_forward)(View y, View rstd, ConstView x, ConstView w, double eps) = nullptr;
-  // dx [N, D] (+)= ...; dx, x, w, rstd wide, dy is T.
-  void (*rms_norm_backward_x)(View dx, ConstView dy, ConstView x, ConstView w,
-                              ConstView rstd) = nullptr;
-  // dw [1, D] (+)= sum_n dy x rstd.
-  void (*rms_norm_backward_w)(View dw, ConstView dy, ConstView x, ConstView rstd) = nullptr;
+  // dx [N, D] (+)= ..., and row b of dw_blocks [ceil(N / kNormBlock), D] = the sum of dy x rstd
+  // over rows [b, b + 1) * kNormBlock: dw is the sum of its rows. A gradient that is not wanted has
+  // null data. dy is T, all others are wide.
+  void (*rms_norm_backward)(View dx, View dw_blocks, ConstView dy, ConstView x, ConstView w,
+                            ConstView rstd) = nullptr;
 
   // Partial rotary embedding of x [N, plan.columns]; row n has position `first_position + n %
   // tokens`. cosine and sine [positions, P] are wide. `inverse` applies the transpose (the
@@ -76,12 +81,12 @@ struct Kernels {
   void (*swiglu_backward)(View dgate, View dup, ConstView dy, ConstView gate,
                           ConstView up) = nullptr;
 
-  // For each row of logits [N, V] (wide): lse [N, 1] wide, loss [N, 1] f64 = lse - logits[target];
-  // targets [1, N] i32, each in [0, V).
-  void (*softmax_loss)(View loss, View lse, ConstView logits, ConstView targets) = nullptr;
-  // dlogits [N, V] (T) = scale * (exp(logits - lse) - onehot(target)).
-  void (*softmax_gradient)(View dlogits, ConstView logits, ConstView lse, ConstView targets,
-                           double scale) = nullptr;
+  // For each row of logits [N, V] (wide): loss [N, 1] f64 = log(sum exp(logits)) - logits[target],
+  // dlogits [N, V] (T) = scale * (softmax(logits) - onehot(target)), null data when not wanted.
+  // targets [1, N] i32, each in [0, V). Overwrites. A row of dlogits may begin where that row of
+  // logits does, which are then lost.
+  void (*cross_entropy)(View loss, View dlogits, ConstView logits, ConstView targets,
+                        double scale) = nullptr;
 
   // Decoupled-decay Adam over flat [1, n] slices: master, m, v and gradient wide; working is the
   // copy of master in the compute type, null data when it is the master itself.

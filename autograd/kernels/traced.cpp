@@ -41,10 +41,11 @@ Description describe_gemm(View c, ConstView a, bool transpose_a, ConstView b, bo
   const Work work{.flops = flops, .bytes = bytes_of(c) + bytes_of(a) + bytes_of(b)};
   if (transpose_a) return {"gemm wgrad", category(), work};
   if (!transpose_b) return {"gemm dgrad", category(), work};
-  // Ops that keep no logits multiply again in their backward.
   if (core::trace::context().phase != Phase::forward) return {"gemm recompute", "recompute", work};
   return {"gemm forward", "forward", work};
 }
+
+Description describe_zero(View y) { return {"zero", category(), bytes(y)}; }
 
 Description describe_cast(View y, ConstView x) { return {"cast", category(), bytes(y, x)}; }
 
@@ -67,13 +68,9 @@ Description describe_rms_norm_forward(View y, View rstd, ConstView x, ConstView 
   return {"rms_norm", category(), bytes(y, rstd, x, w)};
 }
 
-Description describe_rms_norm_backward_x(View dx, ConstView dy, ConstView x, ConstView w,
-                                         ConstView rstd) {
-  return {"rms_norm", category(), bytes(dx, dy, x, w, rstd)};
-}
-
-Description describe_rms_norm_backward_w(View dw, ConstView dy, ConstView x, ConstView rstd) {
-  return {"rms_norm", category(), bytes(dw, dy, x, rstd)};
+Description describe_rms_norm_backward(View dx, View dw_blocks, ConstView dy, ConstView x,
+                                       ConstView w, ConstView rstd) {
+  return {"rms_norm", category(), bytes(dx, dw_blocks, dy, x, w, rstd)};
 }
 
 Description describe_rope(View y, ConstView x, const RopePlan&, ConstView, ConstView, int64_t,
@@ -116,13 +113,9 @@ Description describe_swiglu_backward(View dgate, View dup, ConstView dy, ConstVi
   return {"swiglu", category(), bytes(dgate, dup, dy, gate, up)};
 }
 
-Description describe_softmax_loss(View loss, View lse, ConstView logits, ConstView targets) {
-  return {"cross_entropy", category(), bytes(loss, lse, logits, targets)};
-}
-
-Description describe_softmax_gradient(View dlogits, ConstView logits, ConstView lse,
-                                      ConstView targets, double) {
-  return {"cross_entropy", category(), bytes(dlogits, logits, lse, targets)};
+Description describe_cross_entropy(View loss, View dlogits, ConstView logits, ConstView targets,
+                                   double) {
+  return {"cross_entropy", category(), bytes(loss, dlogits, logits, targets)};
 }
 
 // Master, m and v are read and written.
@@ -160,21 +153,20 @@ void trace_entry(Kernels& table) {
 Kernels make_table() {
   Kernels t = cpu_kernels(active_isa());
   trace_entry<&Kernels::gemm, describe_gemm>(t);
+  trace_entry<&Kernels::zero, describe_zero>(t);
   trace_entry<&Kernels::cast, describe_cast>(t);
   trace_entry<&Kernels::add_bias, describe_add_bias>(t);
   trace_entry<&Kernels::sum_rows, describe_sum_rows>(t);
   trace_entry<&Kernels::embedding_forward, describe_embedding_forward>(t);
   trace_entry<&Kernels::embedding_backward, describe_embedding_backward>(t);
   trace_entry<&Kernels::rms_norm_forward, describe_rms_norm_forward>(t);
-  trace_entry<&Kernels::rms_norm_backward_x, describe_rms_norm_backward_x>(t);
-  trace_entry<&Kernels::rms_norm_backward_w, describe_rms_norm_backward_w>(t);
+  trace_entry<&Kernels::rms_norm_backward, describe_rms_norm_backward>(t);
   trace_entry<&Kernels::rope, describe_rope>(t);
   trace_entry<&Kernels::attention_forward, describe_attention_forward>(t);
   trace_entry<&Kernels::attention_backward, describe_attention_backward>(t);
   trace_entry<&Kernels::swiglu_forward, describe_swiglu_forward>(t);
   trace_entry<&Kernels::swiglu_backward, describe_swiglu_backward>(t);
-  trace_entry<&Kernels::softmax_loss, describe_softmax_loss>(t);
-  trace_entry<&Kernels::softmax_gradient, describe_softmax_gradient>(t);
+  trace_entry<&Kernels::cross_entropy, describe_cross_entropy>(t);
   trace_entry<&Kernels::adamw, describe_adamw>(t);
   trace_entry<&Kernels::sum_squares, describe_sum_squares>(t);
   trace_entry<&Kernels::count_nonfinite, describe_count_nonfinite>(t);

@@ -13,8 +13,11 @@ struct RmsNorm {
 
   void backward(Grads& g) const {
     const Kernels& k = kernels(x.device());
-    if (g.wants(0)) k.rms_norm_backward_x(g.in(0), g.out(), x, w, rstd);
-    if (g.wants(1)) k.rms_norm_backward_w(g.in(1), g.out(), x, rstd);
+    Tensor blocks;
+    if (g.wants(1))
+      blocks = Tensor::empty({(x.rows() + kNormBlock - 1) / kNormBlock, x.cols()}, x.dtype());
+    k.rms_norm_backward(g.in_or_null(0), g.wants(1) ? blocks.view() : View{}, g.out(), x, w, rstd);
+    if (g.wants(1)) k.sum_rows(g.in(1), blocks);
   }
 };
 

@@ -39,10 +39,12 @@ void expect_gradients(const Model& source, const std::string& fixture,
   const ag::Tensor ids = golden(fixture, "input_ids");
   const test_support::ShiftedIds batch(ids);
   ag::Tape tape;
-  const ag::Value loss = llama.loss(tape, batch.inputs, batch.targets, ids.rows());
+  const double scale = 1 / batch.count();
+  const ag::Value loss = llama.loss(tape, batch.inputs, batch.targets, ids.rows(),
+                                    {.gradient_scale = scale, .row_loss = nullptr});
   EXPECT_NEAR(loss.data.to_host<double>()[0] / batch.count(),
               test_support::doubles(golden(fixture, "loss_f64"))[0], 1e-5);
-  tape.backward(loss, 1 / batch.count());
+  tape.backward(loss, scale);
   EXPECT_EQ(tape.clones(), 0) << "the residual stream's gradient must not be copied";
   for (const ag::Param& p : llama.params().all()) {
     const ag::Tensor want = golden(fixture, "grad." + hf_name_of_path(p.name).value());

@@ -27,6 +27,7 @@ struct OpInputs {
   ag::DType type;  // of activations
   std::vector<ag::Value> x;
   std::vector<ag::Param*> p;
+  ag::Tensor cotangent = {};  // what a recorded op's backward will start from
 };
 using Op = std::function<ag::Value(OpInputs&)>;
 
@@ -159,7 +160,7 @@ class GradCheck {
 
   OpInputs inputs(ag::Tape& tape, ag::ParamStore& params, const std::vector<ag::Tensor>& at,
                   uint32_t wanted) const {
-    OpInputs in{tape, ag::DType::f64, {}, {}};
+    OpInputs in{tape, ag::DType::f64, {}, {}, cotangent_};
     for (size_t i = 0; i < at.size(); ++i) {
       if (is_param(i)) {
         in.p.push_back(&params.at(std::to_string(i)));

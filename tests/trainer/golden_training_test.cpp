@@ -26,9 +26,11 @@ Course train(const model::Model& start, const ag::Tensor& ids, ag::DType compute
     ag::Tensor gradient = llama.params().make_gradient();
     llama.params().select_gradient(gradient);
     ag::Tape tape;
-    const ag::Value loss = llama.loss(tape, batch.inputs, batch.targets, batch.batch);
+    const double scale = 1 / batch.count();
+    const ag::Value loss = llama.loss(tape, batch.inputs, batch.targets, batch.batch,
+                                      {.gradient_scale = scale, .row_loss = nullptr});
     course.losses.push_back(loss.data.to_host<double>()[0] / batch.count());
-    tape.backward(loss, 1 / batch.count());
+    tape.backward(loss, scale);
     course.norms.push_back(gradient_norm(gradient));
     adamw.step(gradient, learning_rate, clip_scale(course.norms.back(), 1.0));
   }

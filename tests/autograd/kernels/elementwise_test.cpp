@@ -11,6 +11,26 @@ double pair_unit(DType a, DType b) {
   return rounding_unit(a == DType::f64 || b == DType::f64 ? DType::f64 : DType::f32);
 }
 
+TEST(Zero, EveryElementAndNoOther) {
+  for_each_case([](const Case& c) {
+    if (c.accumulate) return;
+    const Matrix before = Matrix::output(c.dtype, c.rows, c.cols, c.pad, false);
+    same_for_all_threads([&](const Kernels& kernels) {
+      Matrix y = before;
+      kernels.zero(y.view());
+      expect_matches(y, before, false, [](int64_t, int64_t) { return Expected{0, 0}; });
+      return std::vector{y};
+    });
+  });
+}
+
+// More than the pieces that the threads share.
+TEST(Zero, Large) {
+  Matrix x = Matrix::random(DType::f32, 3, 1 << 20, 0, 1);
+  cpu_kernels(active_isa()).zero(x.view());
+  EXPECT_TRUE(x.bytes() == std::vector<std::byte>(x.bytes().size()));
+}
+
 TEST(Cast, EveryPairOfTypes) {
   for_each_case([](const Case& c) {
     for (const DType target : kFloats) {

@@ -15,11 +15,16 @@ std::vector<int32_t> targets_of(const Case& c) {
   return targets;
 }
 
-double exact_lse(const Matrix& logits, int64_t i) {
-  double maximum = logits.at(i, 0), sum = 0;
-  for (int64_t j = 0; j < logits.cols(); ++j) maximum = std::max(maximum, logits.at(i, j));
-  for (int64_t j = 0; j < logits.cols(); ++j) sum += std::exp(logits.at(i, j) - maximum);
-  return maximum + std::log(sum);
+struct Row {
+  double maximum = 0, sum = 0;  // of exp(logit - maximum)
+  double lse() const { return maximum + std::log(sum); }
+};
+
+Row exact_row(const Matrix& logits, int64_t i) {
+  Row row{logits.at(i, 0), 0};
+  for (int64_t j = 0; j < logits.cols(); ++j) row.maximum = std::max(row.maximum, logits.at(i, j));
+  for (int64_t j = 0; j < logits.cols(); ++j) row.sum += std::exp(logits.at(i, j) - row.maximum);
+  return row;
 }
 
 // Relative error of the sum of exponentials, which is the absolute one of its logarithm: the
@@ -28,80 +33,95 @@ double lse_error(const Matrix& logits) {
   return (sum_error(std::min<int64_t>(logits.cols(), 4096)) + 16) * rounding_unit(logits.dtype());
 }
 
-void check_loss(const Case& c, double offset) {
+// The element type of the gradient; logits are wide.
+void check_cross_entropy(const Case& c, double offset, bool in_place) {
+  constexpr double kScale = 0.125;
   Matrix logits = Matrix::random(wide_of(c.dtype), c.rows, c.cols, c.pad, 1, 4);
   for (int64_t i = 0; i < c.rows; ++i) {
     for (int64_t j = 0; j < c.cols; ++j) logits.set(i, j, logits.at(i, j) + offset);
   }
   const std::vector<int32_t> targets = targets_of(c);
-  std::vector<double> lses;
-  for (int64_t i = 0; i < c.rows; ++i) lses.push_back(exact_lse(logits, i));
-  const Matrix loss_before = Matrix::output(DType::f64, c.rows, 1, c.pad, c.accumulate);
-  const Matrix lse_before = Matrix::output(logits.dtype(), c.rows, 1, 0, false);
+  std::vector<Row> rows;
+  for (int64_t i = 0; i < c.rows; ++i) rows.push_back(exact_row(logits, i));
+  const Matrix loss_before = Matrix::output(DType::f64, c.rows, 1, c.pad, false);
+  const int64_t distance =
+      (c.cols + c.pad) * size_of(logits.dtype()) / size_of(c.dtype);  // of the rows of dlogits
+  const Matrix before = Matrix::output(c.dtype, c.rows, c.cols, distance - c.cols, false);
   same_for_all_threads([&](const Kernels& kernels) {
-    Matrix loss = loss_before, lse = lse_before;
-    kernels.softmax_loss(loss.view(c.accumulate), lse.view(), logits, view_of(targets));
-    const auto exact = [&](int64_t i) { return lses[static_cast<size_t>(i)]; };
-    expect_matches(lse, lse_before, false, [&](int64_t i, int64_t) {
-      return Expected{exact(i), lse_error(logits)};
+    Matrix loss = loss_before, gradient = before, z = logits;
+    View dz = gradient.view();
+    if (in_place) dz.data = z.view().data;
+    kernels.cross_entropy(loss.view(), dz, z, view_of(targets), kScale);
+    if (in_place) {
+      for (int64_t i = 0; i < c.rows; ++i)
+        std::memcpy(gradient.view().row<std::byte>(i * size_of(c.dtype)),
+                    dz.row<std::byte>(i * size_of(c.dtype)),
+                    static_cast<size_t>(c.cols * size_of(c.dtype)));
+    }
+    const auto at = [&](int64_t i) { return rows[static_cast<size_t>(i)]; };
+    expect_matches(loss, loss_before, false, [&](int64_t i, int64_t) {
+      return Expected{at(i).lse() - logits.at(i, targets[static_cast<size_t>(i)]),
+                      lse_error(logits) + 4 * rounding_unit(DType::f64) * std::abs(at(i).lse())};
     });
-    expect_matches(loss, loss_before, c.accumulate, [&](int64_t i, int64_t) {
-      return Expected{exact(i) - logits.at(i, targets[static_cast<size_t>(i)]),
-                      lse_error(logits) + 4 * rounding_unit(DType::f64) * std::abs(exact(i))};
+    expect_matches(gradient, before, false, [&](int64_t i, int64_t j) {
+      const double argument = logits.at(i, j) - at(i).maximum;
+      const double p = std::exp(argument) / at(i).sum;
+      const bool target = targets[static_cast<size_t>(i)] == j;
+      const double unit = rounding_unit(logits.dtype());
+      // The difference is rounded, and moves the exponential by as much; so does the sum.
+      const double error =
+          (8 + 2 * std::abs(argument)) * unit * p + lse_error(logits) * p + (target ? 2 * unit : 0);
+      return Expected{kScale * (p - (target ? 1 : 0)), kScale * error};
     });
-    return std::vector{loss, lse};
+    return std::vector{loss, gradient};
   });
 }
 
-TEST(SoftmaxLoss, Loss) {
-  for_each_case([](const Case& c) { check_loss(c, 0); });
+TEST(CrossEntropy, LossAndGradient) {
+  for_each_case([](const Case& c) {
+    if (c.accumulate) return;
+    check_cross_entropy(c, 0, false);
+    check_cross_entropy(c, 0, true);
+  });
 }
 
-TEST(SoftmaxLoss, LargeLogitsDoNotOverflow) {
+TEST(CrossEntropy, LargeLogitsDoNotOverflow) {
   for (const DType dtype : {DType::f32, DType::f64}) {
-    check_loss({dtype, 3, 1000, 0, false}, 8192);
-    check_loss({dtype, 3, 1000, 0, false}, -8192);
+    check_cross_entropy({dtype, 3, 1000, 0, false}, 8192, true);
+    check_cross_entropy({dtype, 3, 1000, 0, false}, -8192, false);
   }
 }
 
-TEST(SoftmaxLoss, LargeVocabulary) {
-  check_loss({DType::f32, 3, 150001, 0, false}, 0);
-  check_loss({DType::f64, 3, 150001, 0, false}, 0);
+TEST(CrossEntropy, LargeVocabulary) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64})
+    check_cross_entropy({dtype, 3, 150001, 0, false}, 0, true);
 }
 
-TEST(SoftmaxLoss, SayNaNWhenALogitIs) {
+TEST(CrossEntropy, LossIsTheSameWithoutGradient) {
   for_each_level([](const Kernels& kernels) {
-    for (const DType dtype : {DType::f32, DType::f64}) {
-      Matrix logits = Matrix::random(dtype, 1, 100, 0, 1), loss(DType::f64, 1, 1), lse(dtype, 1, 1);
-      logits.set(0, 50, kNaN);
-      const std::vector<int32_t> target{3};
-      kernels.softmax_loss(loss.view(), lse.view(), logits, view_of(target));
-      EXPECT_TRUE(std::isnan(loss.at(0, 0)));
-    }
+    Matrix logits = Matrix::random(DType::f32, 2, 100, 3, 1), gradient(DType::bf16, 2, 100);
+    Matrix with(DType::f64, 2, 1), without(DType::f64, 2, 1);
+    const std::vector<int32_t> targets{3, 99};
+    kernels.cross_entropy(without.view(), {}, logits, view_of(targets), 1);
+    kernels.cross_entropy(with.view(), gradient.view(), logits, view_of(targets), 1);
+    EXPECT_EQ(with.bytes(), without.bytes());
   });
 }
 
-TEST(SoftmaxGradient, ProbabilityMinusTarget) {
-  constexpr double kScale = 0.125;
-  for_each_case([](const Case& c) {
-    const Matrix logits = Matrix::random(wide_of(c.dtype), c.rows, c.cols, c.pad, 1, 4);
-    const std::vector<int32_t> targets = targets_of(c);
-    Matrix lse(logits.dtype(), c.rows, 1);
-    for (int64_t i = 0; i < c.rows; ++i) lse.set(i, 0, exact_lse(logits, i));
-    const Matrix before = Matrix::output(c.dtype, c.rows, c.cols, c.pad, c.accumulate);
-    same_for_all_threads([&](const Kernels& kernels) {
-      Matrix gradient = before;
-      kernels.softmax_gradient(gradient.view(c.accumulate), logits, lse, view_of(targets), kScale);
-      expect_matches(gradient, before, c.accumulate, [&](int64_t i, int64_t j) {
-        const double argument = logits.at(i, j) - lse.at(i, 0), p = std::exp(argument);
-        const bool target = targets[static_cast<size_t>(i)] == j;
-        const double unit = rounding_unit(logits.dtype());
-        // The difference is rounded, and moves the exponential by as much.
-        const double error = (8 + 2 * std::abs(argument)) * unit * p + (target ? 2 * unit : 0);
-        return Expected{kScale * (p - (target ? 1 : 0)), kScale * error};
-      });
-      return std::vector{gradient};
-    });
+// At the ends of vectors and of parts, and in what is left over.
+TEST(CrossEntropy, SayNaNWhenALogitIs) {
+  for_each_level([](const Kernels& kernels) {
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      for (const int64_t place : {0, 50, 96, 99}) {
+        Matrix logits = Matrix::random(dtype, 1, 100, 0, 1), loss(DType::f64, 1, 1),
+               gradient(dtype, 1, 100);
+        logits.set(0, place, kNaN);
+        const std::vector<int32_t> target{3};
+        kernels.cross_entropy(loss.view(), gradient.view(), logits, view_of(target), 1);
+        EXPECT_TRUE(std::isnan(loss.at(0, 0))) << place;
+        EXPECT_TRUE(std::isnan(gradient.at(0, 20))) << place;
+      }
+    }
   });
 }
 

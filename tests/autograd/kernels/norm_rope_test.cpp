@@ -68,7 +68,7 @@ TEST(RmsNorm, BackwardOfInput) {
     }
     same_for_all_threads([&](const Kernels& kernels) {
       Matrix dx = before;
-      kernels.rms_norm_backward_x(dx.view(c.accumulate), in.dy, in.x, in.w, in.rstd);
+      kernels.rms_norm_backward(dx.view(c.accumulate), {}, in.dy, in.x, in.w, in.rstd);
       expect_matches(dx, before, c.accumulate, [&](int64_t i, int64_t j) {
         const double r = in.rstd.at(i, 0), direct = r * in.dy.at(i, j) * in.w.at(0, j);
         const double along = in.x.at(i, j) * r * r * r;
@@ -84,20 +84,41 @@ TEST(RmsNorm, BackwardOfInput) {
 TEST(RmsNorm, BackwardOfWeight) {
   for_each_case([](const Case& c) {
     const NormInputs in(c);
-    const Matrix before = Matrix::output(wide_of(c.dtype), 1, c.cols, 0, c.accumulate);
+    if (c.accumulate) return;
+    const int64_t blocks = (c.rows + kNormBlock - 1) / kNormBlock;
+    const Matrix before = Matrix::output(wide_of(c.dtype), blocks, c.cols, c.pad, false);
     same_for_all_threads([&](const Kernels& kernels) {
       Matrix dw = before;
-      kernels.rms_norm_backward_w(dw.view(c.accumulate), in.dy, in.x, in.rstd);
-      expect_matches(dw, before, c.accumulate, [&](int64_t, int64_t j) {
+      kernels.rms_norm_backward({}, dw.view(), in.dy, in.x, in.w, in.rstd);
+      expect_matches(dw, before, false, [&](int64_t block, int64_t j) {
         double sum = 0, magnitude = 0;
-        for (int64_t i = 0; i < c.rows; ++i) {
+        const int64_t begin = block * kNormBlock, end = std::min(begin + kNormBlock, c.rows);
+        for (int64_t i = begin; i < end; ++i) {
           const double term = in.dy.at(i, j) * in.x.at(i, j) * in.rstd.at(i, 0);
           sum += term;
           magnitude += std::abs(term);
         }
-        return Expected{sum, (sum_error(c.rows) + 2) * rounding_unit(dw.dtype()) * magnitude};
+        return Expected{sum, (sum_error(end - begin) + 2) * rounding_unit(dw.dtype()) * magnitude};
       });
       return std::vector{dw};
+    });
+  });
+}
+
+TEST(RmsNorm, BothGradientsAtOnceAreTheSameBits) {
+  for_each_case([](const Case& c) {
+    const NormInputs in(c);
+    const int64_t blocks = (c.rows + kNormBlock - 1) / kNormBlock;
+    const Matrix dx_before = Matrix::output(wide_of(c.dtype), c.rows, c.cols, 0, c.accumulate);
+    for_each_level([&](const Kernels& kernels) {
+      Matrix dx[2] = {dx_before, dx_before};
+      Matrix dw[2] = {Matrix(wide_of(c.dtype), blocks, c.cols),
+                      Matrix(wide_of(c.dtype), blocks, c.cols)};
+      kernels.rms_norm_backward(dx[0].view(c.accumulate), {}, in.dy, in.x, in.w, in.rstd);
+      kernels.rms_norm_backward({}, dw[0].view(), in.dy, in.x, in.w, in.rstd);
+      kernels.rms_norm_backward(dx[1].view(c.accumulate), dw[1].view(), in.dy, in.x, in.w, in.rstd);
+      EXPECT_EQ(dx[0].bytes(), dx[1].bytes());
+      EXPECT_EQ(dw[0].bytes(), dw[1].bytes());
     });
   });
 }

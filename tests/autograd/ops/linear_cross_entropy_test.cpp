@@ -24,7 +24,11 @@ Tensor targets_of(int64_t n, int64_t vocabulary) {
 }
 
 test_support::Op loss_of(const Tensor& targets) {
-  return [targets](OpInputs& in) { return linear_cross_entropy(in.x[0], *in.p[0], targets); };
+  return [targets](OpInputs& in) {
+    LossOptions options;
+    if (in.cotangent.defined()) options.gradient_scale = doubles(in.cotangent)[0];
+    return linear_cross_entropy(in.x[0], *in.p[0], targets, options);
+  };
 }
 
 TEST(LinearCrossEntropyOp, GradientMatchesFiniteDifferences) {
@@ -60,9 +64,10 @@ TEST(LinearCrossEntropyOp, LossesOfTheRowsMatchTheirDefinitionAndSumToTheLoss) {
   ParamStore store({{"head", {kWords, kWidth}, true}}, DType::f64);
   store.load(store.at("head"), random_tensor({kWords, kWidth}, 2));
   const Tensor targets = targets_of(kRows, kWords), h = random_tensor({kRows, kWidth}, 1);
-  Tape tape;
+  Tape tape(Tape::Mode::kOff);
   Tensor row_loss;
-  const Value loss = linear_cross_entropy(tape.leaf(h), store.at("head"), targets, &row_loss);
+  const Value loss = linear_cross_entropy(tape.constant(h), store.at("head"), targets,
+                                          {.gradient_scale = 1, .row_loss = &row_loss});
   EXPECT_EQ(row_loss.shape(), (Shape{kRows, 1}));
   const std::vector<double> x = doubles(h), w = doubles(store.at("head").master),
                             losses = doubles(row_loss);
@@ -95,13 +100,45 @@ TEST(LinearCrossEntropyOp, ExtremeLogitsStayFinite) {
     Tape tape;
     Tensor row_loss;
     const Value leaf = tape.leaf(h);
-    const Value loss = linear_cross_entropy(leaf, store.at("head"), targets, &row_loss);
+    const Value loss = linear_cross_entropy(leaf, store.at("head"), targets,
+                                            {.gradient_scale = 1, .row_loss = &row_loss});
     tape.backward(loss, 1.0);
     const double top = doubles(h)[0];  // 3000 as the type holds it
     EXPECT_EQ(doubles(row_loss), (std::vector<double>{0, 2 * top, 0}));
     EXPECT_EQ(doubles(tape.gradient(leaf)), (std::vector<double>{0, 2, 0}));
     EXPECT_EQ(doubles(store.at("head").gradient()), (std::vector<double>{top, 0, -top}));
   }
+}
+
+// The gradient is in its places when the forward returns, so that these must not change after it.
+TEST(LinearCrossEntropyOp, RefusesAnotherSeedAndAnotherGradientBuffer) {
+  ParamStore store({{"head", {5, 3}, true}}, DType::f32);
+  store.load(store.at("head"), random_tensor({5, 3}, 1));
+  const Tensor h = random_tensor({4, 3}, 2, DType::f32), targets = targets_of(4, 5);
+  constexpr auto kCode = core::ExitCode::kInternal;
+  store.select_gradient(store.make_gradient());
+  Tape seeded, moved;
+  const LossOptions options{.gradient_scale = 0.5, .row_loss = nullptr};
+  const Value loss = linear_cross_entropy(seeded.leaf(h), store.at("head"), targets, options);
+  expect_refusal(kCode,
+                 "linear_cross_entropy: expected a backward from gradient_scale = 0.5, got 0.25",
+                 [&] { seeded.backward(loss, 0.25); });
+  const Value other = linear_cross_entropy(moved.leaf(h), store.at("head"), targets, options);
+  store.select_gradient(store.make_gradient());
+  expect_refusal(kCode,
+                 "linear_cross_entropy: expected the gradient buffer of the forward, got another",
+                 [&] { moved.backward(other, 0.5); });
+}
+
+TEST(LinearCrossEntropyOp, AnUnrecordedForwardLeavesTheGradientBufferAlone) {
+  ParamStore store({{"head", {5, 3}, true}}, DType::f32);
+  store.load(store.at("head"), random_tensor({5, 3}, 1));
+  const Tensor gradient = store.make_gradient();
+  store.select_gradient(gradient);
+  Tape off(Tape::Mode::kOff);
+  linear_cross_entropy(off.constant(random_tensor({4, 3}, 2, DType::f32)), store.at("head"),
+                       targets_of(4, 5));
+  EXPECT_EQ(doubles(gradient), std::vector<double>(doubles(gradient).size(), 0));
 }
 
 TEST(LinearCrossEntropyOp, RefusesOtherShapesAndTypes) {

@@ -5,6 +5,9 @@
 namespace ag::AG_ISA {
 namespace {
 
+// So many elements of five arrays stay in the first level of cache until the copy is made.
+constexpr int64_t kPiece = 512;
+
 template <class W>
 struct Coefficients {
   W gradient_scale, decay, beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, root, eps;
@@ -27,10 +30,10 @@ Coefficients<W> coefficients_of(const AdamWStep& step) {
 [[gnu::always_inline]] inline float root_of(float x) { return __builtin_sqrtf(x); }
 [[gnu::always_inline]] inline double root_of(double x) { return __builtin_sqrt(x); }
 
-// Elements [0, n) of one piece; working may be null.
-template <class W, class T>
-[[gnu::always_inline]] inline void update(W* p, T* working, W* m, W* v, const W* gradient,
-                                          int64_t n, const Coefficients<W>& c) {
+// Elements [0, n) of one piece.
+template <class W>
+[[gnu::always_inline]] inline void update(W* p, W* m, W* v, const W* gradient, int64_t n,
+                                          const Coefficients<W>& c) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const W g = gradient[i] * c.gradient_scale;
@@ -38,9 +41,6 @@ template <class W, class T>
     v[i] = c.beta2 * v[i] + c.one_minus_beta2 * (g * g);
     p[i] = c.decay * p[i] - c.step_size * m[i] / (root_of(v[i]) * c.root + c.eps);
   }
-  if (working == nullptr) return;
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) working[i] = narrow<T>(p[i]);
 }
 
 }  // namespace
@@ -51,9 +51,13 @@ void adamw(View master, View working, View m, View v, ConstView gradient, const 
       const Coefficients<W> c = coefficients_of<W>(step);
       with_type(working.data == nullptr ? master.dtype : working.dtype, [=]<class T>() {
         parallel_tiles(1, master.cols, [=](int64_t, int64_t begin, int64_t end) {
-          T* copy = working.data == nullptr ? nullptr : working.row<T>(0) + begin;
-          update(master.row<W>(0) + begin, copy, m.row<W>(0) + begin, v.row<W>(0) + begin,
-                 gradient.row<W>(0) + begin, end - begin, c);
+          for (int64_t first = begin; first < end; first += kPiece) {
+            const int64_t n = end - first < kPiece ? end - first : kPiece;
+            W* p = master.row<W>(0) + first;
+            update(p, m.row<W>(0) + first, v.row<W>(0) + first, gradient.row<W>(0) + first, n, c);
+            if (working.data == nullptr) continue;
+            store<W>(working.row<T>(0) + first, 0, n, false, [=](int64_t i) { return p[i]; });
+          }
         });
       });
     }

@@ -12,14 +12,15 @@
 
 namespace ag::AG_ISA {
 
+void zero(View y);
 void cast(View y, ConstView x);
 void add_bias(View y, ConstView bias);
 void sum_rows(View y, ConstView x);
 void embedding_forward(View y, ConstView table, ConstView tokens);
 void embedding_backward(View dtable, ConstView dy, ConstView tokens);
 void rms_norm_forward(View y, View rstd, ConstView x, ConstView w, double eps);
-void rms_norm_backward_x(View dx, ConstView dy, ConstView x, ConstView w, ConstView rstd);
-void rms_norm_backward_w(View dw, ConstView dy, ConstView x, ConstView rstd);
+void rms_norm_backward(View dx, View dw_blocks, ConstView dy, ConstView x, ConstView w,
+                       ConstView rstd);
 void rope(View y, ConstView x, const RopePlan& plan, ConstView cosine, ConstView sine,
           int64_t tokens, int64_t first_position, bool inverse);
 void attention_forward(View out, View lse, ConstView q, ConstView k_rope, ConstView k_nope,
@@ -29,9 +30,7 @@ void attention_backward(View dq, View dk_rope, View dk_nope, View dv, ConstView 
                         ConstView lse, const AttentionShape& shape);
 void swiglu_forward(View y, ConstView gate, ConstView up);
 void swiglu_backward(View dgate, View dup, ConstView dy, ConstView gate, ConstView up);
-void softmax_loss(View loss, View lse, ConstView logits, ConstView targets);
-void softmax_gradient(View dlogits, ConstView logits, ConstView lse, ConstView targets,
-                      double scale);
+void cross_entropy(View loss, View dlogits, ConstView logits, ConstView targets, double scale);
 void adamw(View master, View working, View m, View v, ConstView gradient, const AdamWStep& step);
 double sum_squares(ConstView x);
 int64_t count_nonfinite(ConstView x);

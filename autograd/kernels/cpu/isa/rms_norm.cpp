@@ -1,8 +1,59 @@
 // y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps), and its gradients
 //   dx = rstd * (dy * w - x * rstd^2 * mean(dy * w * x)),  dw = sum_n dy * x * rstd.
 #include "autograd/kernels/cpu/isa/loops.h"
+#include "autograd/kernels/cpu/isa/wide.h"
 
 namespace ag::AG_ISA {
+namespace {
+
+template <class W, class T>
+struct NormGradient {
+  View dx, dw_blocks;
+  ConstView dy, x, w, rstd;
+
+  // Adds to dw [0, D) unless it is null.
+  AG_INLINE void run_row(int64_t n, W* dw) const {
+    const T* gradient = dy.row<T>(n);
+    const W* input = x.row<W>(n);
+    const W scale = *rstd.row<W>(n);
+    if (dw != nullptr) {
+      for_vectors<W>(x.cols, [=]<bool kFull>(int64_t j, int64_t count) {
+        const Vec<W> term = load_some<W, kFull>(gradient + j, count) *
+                            load_some<W, kFull>(input + j, count) * scale;
+        store_some<W, kFull>(dw + j, load_some<W, kFull>(dw + j, count) + term, count);
+      });
+    }
+    if (dx.data != nullptr) write_dx(dx.row<W>(n), gradient, input, scale);
+  }
+
+  AG_INLINE void write_dx(W* y, const T* gradient, const W* input, W scale) const {
+    const W* weight = w.row<W>(0);
+    const int64_t width = x.cols;
+    const bool accumulate = dx.accumulate;
+    Vec<W> dots{};
+    for_vectors<W>(width, [&]<bool kFull>(int64_t j, int64_t count) {
+      dots += load_some<W, kFull>(gradient + j, count) * load_some<W, kFull>(weight + j, count) *
+              load_some<W, kFull>(input + j, count);
+    });
+    const W along = sum_of<W>(dots) / static_cast<W>(width) * scale * scale * scale;
+    for_vectors<W>(width, [=]<bool kFull>(int64_t j, int64_t count) {
+      const Vec<W> value = load_some<W, kFull>(gradient + j, count) *
+                               load_some<W, kFull>(weight + j, count) * scale -
+                           load_some<W, kFull>(input + j, count) * along;
+      store_some<W, kFull>(y + j, accumulate ? load_some<W, kFull>(y + j, count) + value : value,
+                           count);
+    });
+  }
+
+  void run_block(int64_t block) const {
+    W* dw = dw_blocks.data == nullptr ? nullptr : dw_blocks.row<W>(block);
+    if (dw != nullptr) __builtin_memset(dw, 0, static_cast<size_t>(x.cols) * sizeof(W));
+    const int64_t end = (block + 1) * kNormBlock;
+    for (int64_t n = block * kNormBlock; n < (end < x.rows ? end : x.rows); ++n) run_row(n, dw);
+  }
+};
+
+}  // namespace
 
 void rms_norm_forward(View y, View rstd, ConstView x, ConstView w, double eps) {
   with_type(y.dtype, [=]<class T>() {
@@ -10,45 +61,33 @@ void rms_norm_forward(View y, View rstd, ConstView x, ConstView w, double eps) {
     parallel_rows(y.rows, y.cols, [=](int64_t n) {
       const W* input = x.row<W>(n);
       const W* weight = w.row<W>(0);
+      T* output = y.row<T>(n);
       const int64_t width = y.cols;
-      W squares = 0;
-#pragma omp simd reduction(+ : squares)
-      for (int64_t j = 0; j < width; ++j) squares += input[j] * input[j];
-      const W mean = squares / static_cast<W>(width);
+      const bool accumulate = y.accumulate;
+      Vec<W> squares{};
+      for_vectors<W>(width, [&]<bool kFull>(int64_t j, int64_t count) {
+        const Vec<W> value = load_some<W, kFull>(input + j, count);
+        squares += value * value;
+      });
+      const W mean = sum_of<W>(squares) / static_cast<W>(width);
       const W scale = 1 / static_cast<W>(__builtin_sqrt(static_cast<double>(mean) + eps));
       store<W>(rstd.row<W>(n), 0, 1, rstd.accumulate, [=](int64_t) { return scale; });
-      store<W>(y.row<T>(n), 0, width, y.accumulate,
-               [=](int64_t j) { return input[j] * scale * weight[j]; });
-    });
-  });
-}
-
-void rms_norm_backward_x(View dx, ConstView dy, ConstView x, ConstView w, ConstView rstd) {
-  with_type(dy.dtype, [=]<class T>() {
-    using W = compute_t<T>;
-    parallel_rows(dx.rows, dx.cols, [=](int64_t n) {
-      const T* gradient = dy.row<T>(n);
-      const W* input = x.row<W>(n);
-      const W* weight = w.row<W>(0);
-      const int64_t width = dx.cols;
-      W dot = 0;
-#pragma omp simd reduction(+ : dot)
-      for (int64_t j = 0; j < width; ++j) dot += widen<W>(gradient[j]) * weight[j] * input[j];
-      const W scale = *rstd.row<W>(n);
-      const W along = dot / static_cast<W>(width) * scale * scale * scale;
-      store<W>(dx.row<W>(n), 0, width, dx.accumulate, [=](int64_t j) {
-        return widen<W>(gradient[j]) * weight[j] * scale - input[j] * along;
+      for_vectors<W>(width, [=]<bool kFull>(int64_t j, int64_t count) {
+        const Vec<W> value =
+            load_some<W, kFull>(input + j, count) * scale * load_some<W, kFull>(weight + j, count);
+        store_some<W, kFull>(
+            output + j, accumulate ? load_some<W, kFull>(output + j, count) + value : value, count);
       });
     });
   });
 }
 
-void rms_norm_backward_w(View dw, ConstView dy, ConstView x, ConstView rstd) {
+void rms_norm_backward(View dx, View dw_blocks, ConstView dy, ConstView x, ConstView w,
+                       ConstView rstd) {
   with_type(dy.dtype, [=]<class T>() {
-    using W = compute_t<T>;
-    sum_over_rows<W>(dw, dy.rows, [=](int64_t n, int64_t j) {
-      return widen<W>(dy.row<T>(n)[j]) * x.row<W>(n)[j] * *rstd.row<W>(n);
-    });
+    const NormGradient<compute_t<T>, T> gradient{dx, dw_blocks, dy, x, w, rstd};
+    parallel_rows((x.rows + kNormBlock - 1) / kNormBlock, kNormBlock * x.cols,
+                  [=](int64_t block) { gradient.run_block(block); });
   });
 }
 
