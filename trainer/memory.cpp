@@ -6,15 +6,18 @@
 #include <string>
 
 #include "model/llama.h"
+#include "trainer/activation_memory.h"
 #include "trainer/gradient_reduction.h"
 
 namespace trainer {
 namespace {
 
 constexpr uint64_t kWide = 4;  // bytes of f32
+// Program, libraries of linear algebra, MPI and HDF5, and their buffers: measured.
+constexpr uint64_t kRuntimeBytes = uint64_t{120} << 20;
 
 struct ParameterCounts {
-  uint64_t all = 0, trainable = 0, matrices = 0;
+  uint64_t all = 0, trainable = 0;
 };
 
 ParameterCounts count_parameters(const Config& config, const model::ModelSpec& spec) {
@@ -25,53 +28,8 @@ ParameterCounts count_parameters(const Config& config, const model::ModelSpec& s
     const auto numel = static_cast<uint64_t>(p.shape.numel());
     counts.all += numel;
     if (model::is_trainable(p.path, trainable)) counts.trainable += numel;
-    if (p.path.find("norm") == std::string::npos) counts.matrices += numel;
   }
   return counts;
-}
-
-// Bytes per token that a layer keeps: attention with its norm, and the MLP with its norm. Each half
-// keeps its wide input; of attention q twice (before and after RoPE) and the output.
-struct LayerBytes {
-  uint64_t attention, mlp;
-};
-
-LayerBytes layer_bytes(const model::LlamaConfig& c, const model::AttentionSpec& spec,
-                       uint64_t narrow) {
-  const auto d = static_cast<uint64_t>(c.hidden_size);
-  const auto queries = static_cast<uint64_t>(c.num_attention_heads * c.head_dim);
-  const auto values = static_cast<uint64_t>(c.num_key_value_heads * c.head_dim);
-  const auto rotary = static_cast<uint64_t>(spec.rotary_columns());
-  const auto nope = static_cast<uint64_t>(spec.nope_columns(c.head_dim));
-  const auto latents =
-      static_cast<uint64_t>(spec.latent_dims) * (spec.method == model::LatentMethod::split ? 2 : 1);
-  const uint64_t keys =
-      spec.method == model::LatentMethod::none ? 2 * values : 2 * rotary + nope + latents;
-  return {kWide * d + narrow * (d + 3 * queries + keys + values),
-          kWide * d + narrow * (d + 3 * static_cast<uint64_t>(c.intermediate_size))};
-}
-
-uint64_t activation_bytes(const Config& config, const model::ModelSpec& spec) {
-  const model::LlamaConfig& c = spec.config;
-  const uint64_t narrow = config.model.dtype == "bfloat16" ? 2 : kWide;
-  const auto d = static_cast<uint64_t>(c.hidden_size);
-  uint64_t kept = (kWide + narrow) * d;  // input and output of the final norm
-  uint64_t recomputed = 0;               // alive once, for the layer that is done again
-  for (const model::AttentionSpec& layer : spec.attention) {
-    const LayerBytes bytes = layer_bytes(c, layer, narrow);
-    if (config.parallelism.recompute == "block") {
-      kept += kWide * d;
-      recomputed = std::max(recomputed, bytes.attention + bytes.mlp);
-    } else if (config.parallelism.recompute == "attention") {
-      kept += kWide * d + bytes.mlp;
-      recomputed = std::max(recomputed, bytes.attention);
-    } else {
-      kept += bytes.attention + bytes.mlp;
-    }
-  }
-  const auto tokens =
-      static_cast<uint64_t>(config.tokens.micro_batch_size * config.tokens.sequence_length);
-  return tokens * (kept + recomputed);
 }
 
 // The number in a file that holds nothing else; the largest number for "max" or no file.
@@ -104,13 +62,25 @@ MemoryEstimate estimate_memory(const Config& config, const model::ModelSpec& spe
   for (int rank = 1; rank < ranks; ++rank) others += plan.subtrees(rank).size();
   MemoryEstimate estimate;
   estimate.weights = kWide * counts.all;
-  if (config.model.dtype == "bfloat16") estimate.weights += 2 * counts.matrices;
+  if (config.model.dtype == "bfloat16") estimate.weights += 2 * counts.all;
   estimate.gradients = kWide * counts.trainable * static_cast<uint64_t>(plan.peak_values());
   estimate.gradients += 2 * others * kGradientPartBytes;
   estimate.optimizer = 2 * kWide * counts.trainable;
-  estimate.activations = activation_bytes(config, spec);
+  estimate.activations = activation_memory(config, spec).peak();
+  estimate.runtime = kRuntimeBytes;
   estimate.snapshot = checkpoint_bytes(config, spec);
   return estimate;
+}
+
+int64_t fitting_micro_batch(const Config& config, const model::ModelSpec& spec, int ranks,
+                            uint64_t available) {
+  Config smaller = config;
+  for (int64_t m = config.tokens.micro_batch_size - 1; m > 0; --m) {
+    if (config.tokens.global_batch_size % m != 0) continue;
+    smaller.tokens.micro_batch_size = m;
+    if (estimate_memory(smaller, spec, ranks).all(ranks) <= available) return m;
+  }
+  return 0;
 }
 
 uint64_t checkpoint_bytes(const Config& config, const model::ModelSpec& spec) {

@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "autograd/core/pool.h"
 #include "autograd/kernels/kernels.h"
 #include "core/failpoint.h"
 #include "core/file.h"
@@ -216,6 +217,7 @@ void TrainingRun::set_up() {
   banner(prepared_);
   trainer_ = std::make_unique<Trainer>(config_, session_.comm, prepared_.model, *data_);
   prepared_.model.weights.clear();  // the trainer has its own masters now
+  ag::Pool::release_cached();       // and no tensor of the training has the sizes of these
   load(checkpoint);
   make_saver(checkpoint);
   step_log_ =
