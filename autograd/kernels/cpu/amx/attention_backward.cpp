@@ -8,14 +8,12 @@
 // are the same for any number of threads.
 #include "autograd/kernels/cpu/amx/amx.h"
 #include "autograd/kernels/cpu/amx/attention_backward_block.h"
+#include "autograd/kernels/cpu/amx/attention_backward_pack.h"
 #include "autograd/kernels/cpu/amx/attention_key_gradients.h"
 
 namespace ag::AG_ISA {
 namespace {
 
-struct Inputs {
-  ConstView dout, q, k_rope, k_nope, v, out, lse;
-};
 struct Gradients {
   View dq, dk_rope, dk_nope, dv;
 
@@ -49,8 +47,9 @@ bool columns_have_one_owner(View dk, const int64_t* begin, const AttentionShape&
 struct Plan {
   BlockSizes n;
   int64_t key_chunks, query_chunks, group, units;
-  int64_t sets = 1, span = 16;  // of the queries of a unit; chunks of queries
-  bool separate_columns;        // of the key gradients
+  QuerySets sets;         // spans are dealt out
+  int64_t span = 16;      // chunks of queries
+  bool separate_columns;  // of the key gradients
 
   Plan(const Gradients& want, const AttentionShape& s)
       : n{chunks_of(s.head_dim), chunks_of(s.value_dim)},
@@ -58,23 +57,17 @@ struct Plan {
         query_chunks(chunks_of(s.queries)),
         group(s.heads / s.kv_heads),
         units(s.batch * s.kv_heads),
+        sets(units, query_chunks / kBlockChunks),
         separate_columns(columns_have_one_owner(want.dk_rope, s.rope_begin.data(), s, true) &&
                          columns_have_one_owner(want.dk_nope, s.nope_begin.data(), s, false)) {
-    const auto uneven = [&] { return tasks() < 6 || (tasks() < 16 && tasks() % 2 != 0); };
-    while (uneven() && sets < 8 && query_chunks >= 4 * sets * kBlockChunks) sets *= 2;
-    if (sets == 1) return;
-    const int64_t half = round_up((query_chunks + 2 * sets - 1) / (2 * sets), kBlockChunks);
-    span = smaller(span, half);
+    if (sets.count == 1) return;
+    const int64_t half = (query_chunks + 2 * sets.count - 1) / (2 * sets.count);
+    span = smaller(span, round_up(half, kBlockChunks));
   }
-  int64_t tasks() const { return units * sets; }
+  int64_t tasks() const { return units * sets.count; }
   int64_t spans() const { return (query_chunks + span - 1) / span; }
-  // Spans go to the sets forth and back, which evens out that later queries see more keys.
-  bool belongs(int64_t span_index, int64_t set) const {
-    const int64_t r = span_index % (2 * sets);
-    return set == (r < sets ? r : 2 * sets - 1 - r);
-  }
   // A task stores dK and dV itself; else a second pass does, from sums of all tasks.
-  bool direct() const { return sets == 1 && separate_columns; }
+  bool direct() const { return sets.count == 1 && separate_columns; }
   int64_t sums() const { return key_chunks * (n.key_chunk() + n.value_chunk()); }
 };
 
@@ -106,86 +99,45 @@ TaskTiles carve(Carver<float>& wide, Carver<bf16>& narrow, const Plan& p) {
   return t;
 }
 
-void pack_keys(const KeyTiles& k, const Plan& p, const Inputs& in, const AttentionShape& shape,
-               int64_t b, int64_t g) {
-  const HeadRows keys = key_rows(in.k_rope, in.k_nope, b * shape.keys, key_parts(shape, g));
-  const HeadRows values = head_rows(in.v, b * shape.keys, g * shape.value_dim, shape.value_dim);
-  for (int64_t c = 0; c < p.key_chunks; ++c) {
-    const int64_t first = c * kChunk, rows = smaller(kChunk, shape.keys - first);
-    pack_left_over_columns(k.k_over_columns + c * p.n.key_chunk(), keys, first, rows);
-    pack_left_over_rows(k.k_over_rows + c * p.n.key_chunk(), keys, first, rows);
-    pack_left_over_columns(k.v_over_columns + c * p.n.value_chunk(), values, first, rows);
-  }
-}
+constexpr int64_t kPrefetchRows = 64;  // of the next span, per block
 
-// Chunk c of QueryTiles from `rows` queries, the first of which is query `first` of the sequence.
-void pack_queries(const QueryTiles& q, const Plan& p, const Inputs& in, const AttentionShape& shape,
-                  int64_t b, int64_t h, int64_t c, int64_t first, int64_t rows) {
-  const int64_t row = b * shape.queries + first;
-  const HeadRows queries = head_rows(in.q, row, h * shape.head_dim, shape.head_dim);
-  const HeadRows dout = head_rows(in.dout, row, h * shape.value_dim, shape.value_dim);
-  const HeadRows out = head_rows(in.out, row, h * shape.value_dim, shape.value_dim);
-  pack_right_over_columns(q.q_over_columns + c * p.n.key_chunk(), queries, 0, rows);
-  pack_right_over_rows(q.q_over_rows + c * p.n.key_chunk(), queries, 0, rows);
-  pack_right_over_columns(q.dout_over_columns + c * p.n.value_chunk(), dout, 0, rows);
-  pack_right_over_rows(q.dout_over_rows + c * p.n.value_chunk(), dout, 0, rows);
-  const float* const lse = in.lse.row<float>(b * shape.heads + h) + first;
-  for (int64_t half = 0; half < 2; ++half) {
-    const auto mask = static_cast<__mmask16>(lanes_below(smaller(16, rows - half * 16)));
-    const __m512 infinite = _mm512_set1_ps(__builtin_inff());
-    _mm512_store_ps(q.lse + c * kChunk + half * 16,
-                    _mm512_mul_ps(_mm512_mask_loadu_ps(infinite, mask, lse + half * 16),
-                                  _mm512_set1_ps(kLog2E)));
-  }
-  for (int64_t i = 0; i < kChunk; ++i) {
-    __m512 sum = _mm512_setzero_ps();
-    for (int64_t block = 0; i < rows && block < p.n.value_blocks; ++block) {
-      const ColumnBlock columns(dout, block);
-      sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(columns.load(dout, i, rows)),
-                             reinterpret_cast<__m512bh>(columns.load(out, i, rows)));
-    }
-    q.delta[c * kChunk + i] = _mm512_reduce_add_ps(sum);
-  }
-}
-
-// Queries [first, first + count) chunks of head h: their dq, and what they add to dk and dv.
-void backward_span(const TaskTiles& t, const Plan& p, const Gradients& want, const Inputs& in,
-                   const AttentionShape& shape, int64_t b, int64_t h, int64_t first,
-                   int64_t count) {
+// The dq of a span, and what its queries add to dk and dv. `next` is the span that will follow.
+void backward_span(const TaskTiles& t, const Plan& p, const Gradients& want,
+                   const BackwardInputs& in, const AttentionShape& shape, const Span& span,
+                   const Span& next) {
   const Wanted wanted = want.wanted();
-  const int64_t first_row = first * kChunk,
-                rows = smaller(count * kChunk, shape.queries - first_row);
-  for (int64_t c = 0; c < count; ++c) {
-    pack_queries(t.q, p, in, shape, b, h, c, first_row + c * kChunk,
-                 smaller(kChunk, rows - c * kChunk));
-  }
-  fill(t.q.dq, wanted.dq ? count * p.n.key_chunk() : 0, 0.0F);
+  const SpanRows x(in, shape, span), ahead(in, shape, next);
+  const float* const lse = in.lse.row<float>(span.b * shape.heads + span.h) + span.first * kChunk;
+  for (int64_t c = 0; c < span.count; ++c) pack_queries(t.q, p.n, x, lse, c);
+  fill(t.q.dq, wanted.dq ? span.count * p.n.key_chunk() : 0, 0.0F);
   const float log2_scale = static_cast<float>(shape.scale) * kLog2E;
+  int64_t prefetched = 0;
   for (int64_t key = 0; key < p.key_chunks; key += kBlockChunks) {
-    for (int64_t query = 0; query < count; query += kBlockChunks) {
+    for (int64_t query = 0; query < span.count; query += kBlockChunks) {
       const Block block{key, smaller(kBlockChunks, p.key_chunks - key), query,
-                        smaller(kBlockChunks, count - query),
-                        shape.keys - shape.queries + first_row + query * kChunk};
-      if (block.first_query(0) < block.queries) {
-        backward_block(t.block, t.k, t.q, wanted, p.n, block, log2_scale);
-      }
+                        smaller(kBlockChunks, span.count - query),
+                        shape.keys - shape.queries + (span.first + query) * kChunk};
+      if (block.first_query(0) >= block.queries) continue;
+      ahead.prefetch(prefetched, kPrefetchRows);
+      prefetched += kPrefetchRows;
+      backward_block(t.block, t.k, t.q, wanted, p.n, block, log2_scale);
     }
   }
   if (!wanted.dq) return;
   const __m512 scale = _mm512_set1_ps(static_cast<float>(shape.scale));
-  for (int64_t c = 0; c < count; ++c) {
-    store_transposed(want.dq, b * shape.queries + first_row + c * kChunk, h * shape.head_dim,
-                     shape.head_dim, smaller(kChunk, rows - c * kChunk),
-                     t.q.dq + c * p.n.key_chunk(), {scale, scale});
+  const int64_t row = span.b * shape.queries + span.first * kChunk;
+  for (int64_t c = 0; c < span.count; ++c) {
+    store_transposed(want.dq, row + c * kChunk, span.h * shape.head_dim, shape.head_dim,
+                     x.of_chunk(c), t.q.dq + c * p.n.key_chunk(), {scale, scale});
   }
 }
 
 // Tiles of chunk c of dk, or of dv, of a unit from its sums of all sets.
 GradientTiles key_tiles(const float* sums, const Plan& p, int64_t c) {
-  return {sums + c * p.n.key_chunk(), p.sums(), p.sets, p.n.key_blocks};
+  return {sums + c * p.n.key_chunk(), p.sums(), p.sets.count, p.n.key_blocks};
 }
 GradientTiles value_tiles(const float* sums, const Plan& p, int64_t c) {
-  return {sums + p.key_chunks * p.n.key_chunk() + c * p.n.value_chunk(), p.sums(), p.sets,
+  return {sums + p.key_chunks * p.n.key_chunk() + c * p.n.value_chunk(), p.sums(), p.sets.count,
           p.n.value_blocks};
 }
 
@@ -207,7 +159,9 @@ void store_chunk(const Gradients& want, const Plan& p, const AttentionShape& sha
 // Chunk c of the keys of sequence b where heads share columns. `sums` is that of its first kv head.
 void store_shared_chunk(const Gradients& want, const Plan& p, const AttentionShape& shape,
                         const float* sums, int64_t b, int64_t c, float* wide) {
-  const auto tiles_of = [&](int64_t g) { return key_tiles(sums + g * p.sets * p.sums(), p, c); };
+  const auto tiles_of = [&](int64_t g) {
+    return key_tiles(sums + g * p.sets.count * p.sums(), p, c);
+  };
   for (int64_t j = 0; j < smaller(kChunk, shape.keys - c * kChunk); ++j) {
     const int64_t row = b * shape.keys + c * kChunk + j;
     if (want.dk_rope.data != nullptr) {
@@ -219,20 +173,26 @@ void store_shared_chunk(const Gradients& want, const Plan& p, const AttentionSha
   }
 }
 
-void backward_task(TaskTiles t, float* sums, const Plan& p, const Gradients& want, const Inputs& in,
-                   const AttentionShape& shape, int64_t unit, int64_t set) {
+void backward_task(TaskTiles t, float* sums, const Plan& p, const Gradients& want,
+                   const BackwardInputs& in, const AttentionShape& shape, int64_t unit,
+                   int64_t set) {
   const int64_t b = unit / shape.kv_heads, g = unit % shape.kv_heads;
   t.k.dk = sums;
   t.k.dv = sums + p.key_chunks * p.n.key_chunk();
   fill(sums, p.sums(), 0.0F);
-  pack_keys(t.k, p, in, shape, b, g);
+  pack_keys(t.k, p.n, in, shape, b, g);
+  // All spans of all heads, each handed over together with the one after it.
+  Span last{b, 0, 0, 0};
   for (int64_t h = g * p.group; h < (g + 1) * p.group; ++h) {
     for (int64_t s = 0; s < p.spans(); ++s) {
-      if (!p.belongs(s, set)) continue;
+      if (!p.sets.has(set, s)) continue;
       const int64_t first = s * p.span;
-      backward_span(t, p, want, in, shape, b, h, first, smaller(p.span, p.query_chunks - first));
+      const Span span{b, h, first, smaller(p.span, p.query_chunks - first)};
+      if (last.count > 0) backward_span(t, p, want, in, shape, last, span);
+      last = span;
     }
   }
+  if (last.count > 0) backward_span(t, p, want, in, shape, last, {b, 0, 0, 0});
   if (!p.direct()) return;
   for (int64_t c = 0; c < p.key_chunks; ++c) store_chunk(want, p, shape, sums, b, g, c);
 }
@@ -243,7 +203,7 @@ void tiled_attention_backward(View dq, View dk_rope, View dk_nope, View dv, Cons
                               ConstView q, ConstView k_rope, ConstView k_nope, ConstView v,
                               ConstView out, ConstView lse, const AttentionShape& shape) {
   const Gradients want{dq, dk_rope, dk_nope, dv};
-  const Inputs in{dout, q, k_rope, k_nope, v, out, lse};
+  const BackwardInputs in{dout, q, k_rope, k_nope, v, out, lse};
   if (!want.wanted().scores() && !want.wanted().dv) return;
   const Plan p(want, shape);
   const int64_t threads = larger(1, smaller(p.tasks(), omp_get_max_threads()));
@@ -264,10 +224,12 @@ void tiled_attention_backward(View dq, View dk_rope, View dk_nope, View dv, Cons
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < p.tasks(); ++task) {
       float* const mine = sums.data() + (p.direct() ? me : task) * p.sums();
-      backward_task(t, mine, p, want, in, shape, task / p.sets, task % p.sets);
+      backward_task(t, mine, p, want, in, shape, task / p.sets.count, task % p.sets.count);
     }
     if (!p.direct()) {
-      const auto sums_of = [&](int64_t unit) { return sums.data() + unit * p.sets * p.sums(); };
+      const auto sums_of = [&](int64_t unit) {
+        return sums.data() + unit * p.sets.count * p.sums();
+      };
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < shape.batch * p.key_chunks; ++i) {
         const int64_t b = i / p.key_chunks, c = i % p.key_chunks, first = b * shape.kv_heads;

@@ -10,6 +10,8 @@
 namespace ag::AG_ISA {
 
 inline constexpr int64_t kBlockChunks = 4;
+inline constexpr int64_t kScoreChunks =
+    2;  // of queries whose scores exist at a time, per chunk of keys
 
 // What is wanted of a call.
 struct Wanted {
@@ -65,9 +67,9 @@ struct Block {
 // when kDiagonal, else by all.
 template <bool kDiagonal>
 void probabilities_and_gradients(const BlockTiles& t, const QueryTiles& q, int64_t c, int64_t i,
-                                 int64_t query, int64_t hidden, float log2_scale) {
-  const float *const scores = t.scores + i * kBlockValues, *const dp =
-                                                               t.dprobabilities + i * kBlockValues;
+                                 int64_t slot, int64_t query, int64_t hidden, float log2_scale) {
+  const float *const scores = t.scores + slot * kBlockValues, *const dp = t.dprobabilities +
+                                                                          slot * kBlockValues;
   const int64_t left = (2 * c * kBlockChunks + i) * kTileValues;
   bf16* const ds_right = t.ds_right + (c * kBlockChunks + i) * kBlockValues;
   const __m512 scale = _mm512_set1_ps(log2_scale);
@@ -111,21 +113,26 @@ inline void block_scores(const BlockTiles& t, const KeyTiles& k, const QueryTile
   for (int64_t c = 0; c < block.keys; ++c) {
     const int64_t first = block.first_query(c), count = block.queries - first;
     if (count <= 0) break;
-    const int64_t key = block.key + c, query = block.query + first;
-    multiply_scores_of_queries(t.scores + first * kBlockValues,
-                               k.k_over_columns + key * n.key_chunk(),
-                               q.q_over_columns + query * n.key_chunk(), count, n.key_blocks);
-    if (want.scores()) {
-      multiply_scores_of_queries(
-          t.dprobabilities + first * kBlockValues, k.v_over_columns + key * n.value_chunk(),
-          q.dout_over_columns + query * n.value_chunk(), count, n.value_blocks);
-    }
+    const int64_t key = block.key + c;
+    const bf16* const k_tiles = k.k_over_columns + key * n.key_chunk();
+    const bf16* const v_tiles = k.v_over_columns + key * n.value_chunk();
     for (int64_t i = first; i < block.queries; ++i) {
+      const int64_t slot = (i - first) % kScoreChunks;
+      if (slot == 0) {
+        const int64_t query = block.query + i, some = smaller(kScoreChunks, block.queries - i);
+        multiply_scores_of_queries(t.scores, k_tiles, q.q_over_columns + query * n.key_chunk(),
+                                   some, n.key_blocks);
+        if (want.scores()) {
+          multiply_scores_of_queries(t.dprobabilities, v_tiles,
+                                     q.dout_over_columns + query * n.value_chunk(), some,
+                                     n.value_blocks);
+        }
+      }
       const Diagonal diagonal{block.sees + i * kChunk};
       if (diagonal.whole(key)) {
-        probabilities_and_gradients<false>(t, q, c, i, block.query + i, 0, log2_scale);
+        probabilities_and_gradients<false>(t, q, c, i, slot, block.query + i, 0, log2_scale);
       } else {
-        probabilities_and_gradients<true>(t, q, c, i, block.query + i, diagonal.hidden(key),
+        probabilities_and_gradients<true>(t, q, c, i, slot, block.query + i, diagonal.hidden(key),
                                           log2_scale);
       }
     }

@@ -5,15 +5,14 @@
 // Every query is one thread's work and depends on nothing but its inputs: its bits are the same for
 // any number of threads.
 #include "autograd/kernels/cpu/amx/amx.h"
+#include "autograd/kernels/cpu/amx/attention_online_softmax.h"
 #include "autograd/kernels/cpu/amx/attention_products.h"
-#include "autograd/kernels/cpu/amx/attention_softmax.h"
 #include "autograd/kernels/cpu/amx/attention_store.h"
 
 namespace ag::AG_ISA {
 namespace {
 
 constexpr int64_t kKeyChunks = 4;  // chunks of keys between two looks at the maximum
-constexpr float kLowest = -3e38F;  // below every score
 
 struct Sizes {
   int64_t key_chunks, query_chunks, group;
@@ -37,110 +36,60 @@ struct Inputs {
 
 // What a thread needs for one chunk of queries.
 struct QueryTiles {
-  bf16 *q, *probabilities;         // right over columns; right of O^T, per chunk of keys
-  float *scores, *out_transposed;  // per chunk of keys; per block of value_dim
+  bf16 *q, *probabilities;      // right over columns; right of O^T, per chunk of keys
+  float *scores, *next_scores;  // per chunk of keys
+  float* out_transposed;        // per block of value_dim
 };
 
 QueryTiles carve(Carver<float>& carver, const Sizes& n) {
   QueryTiles t;
   t.scores = carver.take(kKeyChunks * kBlockValues);
+  t.next_scores = carver.take(kKeyChunks * kBlockValues);
   t.out_transposed = carver.take(n.value_chunk());
   t.probabilities = reinterpret_cast<bf16*>(carver.take(kKeyChunks * kBlockValues / 2));
   t.q = reinterpret_cast<bf16*>(carver.take(n.key_chunk() / 2));
   return t;
 }
 
-// Running softmax of 16 queries. The reference moves only when the maximum has grown by more than
-// 8 (in log2), so sums are rarely rescaled; probabilities then stay below 2^8, where bf16 and f32
-// are as precise as below 1.
-struct Softmax {
-  __m512 reference = _mm512_set1_ps(kLowest), sum = _mm512_setzero_ps();
-};
-
-// Hides the keys of chunk `c` that a query must not see.
-void hide(float* scores, Diagonal diagonal, int64_t c) {
-  if (diagonal.whole(c)) return;
-  const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
-  for (int64_t j = 0; j < kChunk; ++j) {
-    float* const row = scores + j / 16 * 2 * kSumValues + j % 16 * 16;
-    for (int64_t half = 0; half < 2; ++half) {
-      const __mmask16 sees = lanes_from(diagonal.hidden(c) + j - half * 16);
-      float* const p = row + half * kSumValues;
-      _mm512_store_ps(p, _mm512_mask_mov_ps(lowest, sees, _mm512_load_ps(p)));
-    }
-  }
-}
-
-// `scores` are those of the 16 queries of `half`; tiles are 2 kSumValues apart.
-void raise_reference(Softmax& s, const float* scores, int64_t chunks, __m512 scale,
-                     float* out_transposed, int64_t value_blocks) {
-  __m512 most[4];
-  for (__m512& m : most) m = _mm512_set1_ps(-__builtin_inff());
-  for (int64_t t = 0; t < 2 * chunks; ++t, scores += 2 * kSumValues) {
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      most[i % 4] = _mm512_max_ps(most[i % 4], _mm512_load_ps(scores + i * 16));
-    }
-  }
-  const __m512 largest =
-      _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
-  const __m512 maximum = _mm512_mul_ps(largest, scale);
-  const __mmask16 grown =
-      _mm512_cmp_ps_mask(maximum, _mm512_add_ps(s.reference, _mm512_set1_ps(8)), _CMP_GT_OQ);
-  if (grown == 0) return;
-  const __m512 reference = _mm512_mask_mov_ps(s.reference, grown, maximum);
-  const __m512 factor = exp2(_mm512_sub_ps(s.reference, reference));
-  s.reference = reference;
-  s.sum = _mm512_mul_ps(s.sum, factor);
-  for (int64_t tile = 0; tile < 2 * value_blocks; ++tile, out_transposed += 2 * kSumValues) {
-    for (int i = 0; i < 16; ++i) {
-      float* const p = out_transposed + i * 16;
-      _mm512_store_ps(p, _mm512_mul_ps(_mm512_load_ps(p), factor));
-    }
-  }
-}
-
-// 2^(scale score - reference) of 16 queries in pairs of keys.
-void exponentials(Softmax& s, bf16* probabilities, const float* scores, int64_t chunks,
-                  __m512 scale) {
-  __m512 even_sum = _mm512_setzero_ps(), odd_sum = even_sum;
-  const __m512 reference = s.reference;
-  for (int64_t t = 0; t < 2 * chunks; ++t, scores += 2 * kSumValues) {
-    bf16* const to = probabilities + (t / 2 * 2 * kTileRows + t % 2 * 8) * kTileDepth;
-#pragma GCC unroll 8
-    for (int pair = 0; pair < 8; ++pair) {
-      const float* const from = scores + pair * 32;
-      const __m512 even = exp2(_mm512_fmsub_ps(_mm512_load_ps(from), scale, reference));
-      const __m512 odd = exp2(_mm512_fmsub_ps(_mm512_load_ps(from + 16), scale, reference));
-      even_sum = _mm512_add_ps(even_sum, even);
-      odd_sum = _mm512_add_ps(odd_sum, odd);
-      _mm512_store_si512(to + pair * kTileDepth, interleave_halves(narrow_two(even, odd)));
-    }
-  }
-  s.sum = _mm512_add_ps(s.sum, _mm512_add_ps(even_sum, odd_sum));
-}
-
-// O^T, references and sums of a chunk of queries over the first `chunks` chunks of keys.
+// O^T, references and sums of a chunk of queries over the first `chunks` chunks of keys. The scores
+// of the next keys are multiplied while the exponentials of these are computed.
 void attend(Softmax (&softmax)[2], const QueryTiles& t, const Sizes& n, const bf16* k,
             const bf16* v, Diagonal diagonal, int64_t chunks, float log2_scale) {
   const __m512 scale = _mm512_set1_ps(log2_scale);
+  float *scores = t.scores, *next_scores = t.next_scores;
+  const int64_t half_chunk = n.key_blocks * kTileValues;
+  hold_queries(t.q, n.key_blocks);
+  for (int64_t half = 0; half < 2 * smaller(kKeyChunks, chunks); ++half) {
+    multiply_scores_of_keys(scores + half * 2 * kSumValues, k + half * half_chunk, t.q,
+                            n.key_blocks);
+  }
   for (int64_t first = 0; first < chunks; first += kKeyChunks) {
     const int64_t count = smaller(kKeyChunks, chunks - first);
-    multiply_scores_of_keys(t.scores, k + first * n.key_chunk(), t.q, count, n.key_blocks);
-    for (int64_t c = 0; c < count; ++c) {
-      hide(t.scores + c * kBlockValues, diagonal, first + c);
-    }
+    const int64_t next = smaller(kKeyChunks, chunks - first - count);
+    for (int64_t c = 0; c < count; ++c) hide(scores + c * kBlockValues, diagonal, first + c);
     for (int64_t half = 0; half < 2; ++half) {
-      const float* const scores = t.scores + half * kSumValues;
-      raise_reference(softmax[half], scores, count, scale, t.out_transposed + half * kSumValues,
-                      first > 0 ? n.value_blocks : 0);
-      exponentials(softmax[half], t.probabilities + half * kTileValues, scores, count, scale);
+      raise_reference(softmax[half], scores + half * kSumValues, count, scale,
+                      t.out_transposed + half * kSumValues, first > 0 ? n.value_blocks : 0);
+    }
+    if (first > 0) hold_queries(t.q, n.key_blocks);
+    for (int64_t half = 0; half < 2 * count; ++half) {  // of a chunk of keys
+      if (half < 2 * next) {
+        multiply_scores_of_keys(next_scores + half * 2 * kSumValues,
+                                k + (2 * (first + count) + half) * half_chunk, t.q, n.key_blocks);
+      }
+      bf16* const to = t.probabilities + half / 2 * kBlockValues + half % 2 * 8 * kTileDepth;
+      const float* const from = scores + half * 2 * kSumValues;
+      exponentials(softmax[0], to, from, scale);
+      exponentials(softmax[1], to + kTileValues, from + kSumValues, scale);
     }
     for (int64_t b = 0; b < n.value_blocks; ++b) {
       multiply_pairs(t.out_transposed + b * kBlockValues, 2 * kSumValues,
                      {v + first * n.value_chunk() + b * kBlockValues, kTileValues, n.value_chunk()},
                      {t.probabilities, kTileValues, kBlockValues}, count, first > 0);
     }
+    float* const done = scores;
+    scores = next_scores;
+    next_scores = done;
   }
 }
 
@@ -168,6 +117,12 @@ void forward_queries(View out, View lse, const Inputs& in, const AttentionShape&
   const float scale = static_cast<float>(shape.scale) * kLog2E;
   for (int64_t h = g * n.group; h < (g + 1) * n.group; ++h) {
     pack_right_over_columns(t.q, head_rows(in.q, row, h * shape.head_dim, shape.head_dim), 0, rows);
+    // The next head's queries, or this chunk's successor of the first head.
+    const bool last = h + 1 == (g + 1) * n.group;
+    const int64_t ahead = last ? smaller(kChunk, shape.queries - first - rows) : rows;
+    prefetch_rows(head_rows(in.q, last ? row + rows : row,
+                            (last ? g * n.group : h + 1) * shape.head_dim, shape.head_dim),
+                  0, ahead);
     Softmax softmax[2];
     fill(t.out_transposed, chunks > 0 ? 0 : n.value_chunk(), 0.0F);
     attend(softmax, t, n, k, v, diagonal, chunks, scale);
@@ -183,14 +138,19 @@ void forward_queries(View out, View lse, const Inputs& in, const AttentionShape&
   }
 }
 
+constexpr int64_t kAhead = 2;  // chunks of keys that are asked for before they are packed
+
 void pack_chunk(bf16* k, bf16* v, const Inputs& in, const AttentionShape& shape, const Sizes& n,
                 int64_t b, int64_t g, int64_t c) {
   const int64_t first = c * kChunk, rows = smaller(kChunk, shape.keys - first);
   const int64_t row = b * shape.keys;
-  pack_left_over_columns(k + c * n.key_chunk(),
-                         key_rows(in.k_rope, in.k_nope, row, key_parts(shape, g)), first, rows);
-  pack_left_over_rows(v + c * n.value_chunk(),
-                      head_rows(in.v, row, g * shape.value_dim, shape.value_dim), first, rows);
+  const HeadRows keys = key_rows(in.k_rope, in.k_nope, row, key_parts(shape, g));
+  const HeadRows values = head_rows(in.v, row, g * shape.value_dim, shape.value_dim);
+  const int64_t next = first + kAhead * kChunk, ahead = smaller(kChunk, shape.keys - next);
+  prefetch_rows(keys, next, ahead);
+  prefetch_rows(values, next, ahead);
+  pack_left_over_columns(k + c * n.key_chunk(), keys, first, rows);
+  pack_left_over_rows(v + c * n.value_chunk(), values, first, rows);
 }
 
 }  // namespace

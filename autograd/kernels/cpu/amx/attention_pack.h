@@ -51,6 +51,19 @@ inline HeadRows key_rows(ConstView k_rope, ConstView k_nope, int64_t row, const 
           width};
 }
 
+// Asks for rows [first, first + count) of x, so that they are in the second cache when they are
+// packed: in memory a head's rows are short pieces, far from each other.
+inline void prefetch_rows(const HeadRows& x, int64_t first, int64_t count) {
+  constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(bf16));
+  for (int64_t i = first; i < first + count; ++i) {
+    const bf16 *const a = x.first + i * x.first_step, *const b = x.second + i * x.second_step;
+    for (int64_t d = 0; d < x.first_width; d += kLine) _mm_prefetch(a + d, _MM_HINT_T1);
+    for (int64_t d = x.first_width; d < x.width; d += kLine) {
+      _mm_prefetch(b + d - x.first_width, _MM_HINT_T1);
+    }
+  }
+}
+
 // Lanes [0, n).
 AG_INLINE __mmask32 lanes_below(int64_t n) {
   return n >= 32 ? ~__mmask32{0} : n <= 0 ? __mmask32{0} : (__mmask32{1} << n) - 1;

@@ -47,37 +47,40 @@ AG_INLINE void multiply_pairs(float* c, int64_t row_step, TilePair left, TilePai
   tile_store<3>(below + kSumValues, kTileBytes);
 }
 
-// Scores of one chunk of queries and `chunks` chunks of keys: per chunk of keys, tiles (half of the
-// keys, half of the queries). k is packed left over columns, q right over columns.
-inline void multiply_scores_of_keys(float* scores, const bf16* k, const bf16* q, int64_t chunks,
-                                    int64_t blocks) {
-  if (blocks != 2) {
-    const TilePair right{q, kTileValues, 2 * kTileValues};
-    for (int64_t j = 0; j < chunks; ++j, scores += kBlockValues, k += blocks * kBlockValues) {
-      multiply_pairs(scores, 2 * kSumValues, {k, blocks * kTileValues, kTileValues}, right, blocks,
-                     false);
-    }
-    return;
-  }
-  // Head dims of 33 to 64: all tiles of q stay in registers.
+// Packed queries of 33 to 64 columns fill four registers, where they stay for many keys.
+AG_INLINE bool fits_registers(int64_t blocks) { return blocks == 2; }
+
+AG_INLINE void hold_queries(const bf16* q, int64_t blocks) {
+  if (!fits_registers(blocks)) return;
   tile_load<4>(q, kTileBytes);
   tile_load<5>(q + kTileValues, kTileBytes);
   tile_load<6>(q + 2 * kTileValues, kTileBytes);
   tile_load<7>(q + 3 * kTileValues, kTileBytes);
-  for (int64_t half = 0; half < 2 * chunks; ++half) {
+}
+
+// Scores of 16 keys, packed left over columns, and a chunk of queries, which are held: two tiles.
+AG_INLINE void multiply_scores_of_keys(float* scores, const bf16* k, const bf16* q,
+                                       int64_t blocks) {
+  tile_zero<0>();
+  tile_zero<1>();
+  if (fits_registers(blocks)) {
     tile_load<2>(k, kTileBytes);
-    tile_zero<0>();
     tile_multiply<0, 2, 4>();
-    tile_zero<1>();
-    tile_multiply<1, 2, 5>();
     tile_load<3>(k + kTileValues, kTileBytes);
+    tile_multiply<1, 2, 5>();
     tile_multiply<0, 3, 6>();
     tile_multiply<1, 3, 7>();
-    tile_store<0>(scores, kTileBytes);
-    tile_store<1>(scores + kSumValues, kTileBytes);
-    k += 2 * kTileValues;
-    scores += 2 * kSumValues;
+  } else {
+    for (int64_t b = 0; b < blocks; ++b, k += kTileValues, q += 2 * kTileValues) {
+      tile_load<2>(k, kTileBytes);
+      tile_load<4>(q, kTileBytes);
+      tile_multiply<0, 2, 4>();
+      tile_load<5>(q + kTileValues, kTileBytes);
+      tile_multiply<1, 2, 5>();
+    }
   }
+  tile_store<0>(scores, kTileBytes);
+  tile_store<1>(scores + kSumValues, kTileBytes);
 }
 
 // Scores of one chunk of keys and `chunks` chunks of queries: per chunk of queries, tiles (half of

@@ -1,12 +1,12 @@
 // Attention backward, probabilities recomputed from lse, tile by tile and transposed:
 //   P^T = exp(S^T - lse), dS^T = P^T (V dO^T - delta), delta = rowsum(dO out),
 //   dV += P^T dO, dK += dS^T (scale Q), dQ^T += K^T dS^T.
-// A task is one kv head with all its query heads, so every sum has one owner and a fixed order.
-// Gradients of keys are collected in wide form per kv head and written by a second pass, because
-// heads may share columns of the rotary key.
+// A task is one kv head with all its query heads, or a fixed set of their query tiles (QuerySets),
+// so every sum has one owner and a fixed order. Gradients of keys and values are collected in wide
+// form per task and written by a second pass, because heads may share columns of the rotary key.
 #include <cmath>
 
-#include "autograd/kernels/cpu/isa/attention_tiles.h"
+#include "autograd/kernels/cpu/isa/attention_key_rows.h"
 
 namespace ag::AG_ISA {
 namespace {
@@ -24,7 +24,6 @@ struct Gradients {
 template <class C>
 struct BackwardTiles {
   C *k, *v;                    // [keys, padded(head_dim or value_dim)]
-  C* dv;                       // [keys, padded(value_dim)]
   C *q, *q_transposed;         // scale Q [kQueryTile, padded(head_dim)], transpose
   C *dout, *dout_transposed;   // dO [kQueryTile, padded(value_dim)], transpose
   C *probabilities, *dscores;  // P^T and dS^T [kKeyTile, kQueryTile]
@@ -33,13 +32,18 @@ struct BackwardTiles {
   C* out;                      // one row of out, widened
 };
 
+// What a task adds up: [keys, padded(head_dim)] and [keys, padded(value_dim)], null if not wanted.
+template <class C>
+struct KeySums {
+  C *dk, *dv;
+};
+
 template <class C>
 BackwardTiles<C> carve(Carver<C>& carver, const AttentionShape& shape) {
   const int64_t key_stride = padded<C>(shape.head_dim), value_stride = padded<C>(shape.value_dim);
   BackwardTiles<C> t;
   t.k = carver.take(shape.keys * key_stride);
   t.v = carver.take(shape.keys * value_stride);
-  t.dv = carver.take(shape.keys * value_stride);
   t.q = carver.take(kQueryTile * key_stride);
   t.q_transposed = carver.take(key_stride * kQueryTile);
   t.dout = carver.take(kQueryTile * value_stride);
@@ -111,11 +115,10 @@ void score_gradient_tile(const BackwardTiles<C>& t, int64_t keys, int64_t lanes)
   }
 }
 
-// All products of one query tile, whose first query sees keys [0, visible). `dk` [keys,
-// padded(head_dim)] belongs to this kv head.
+// All products of one query tile, whose first query sees keys [0, visible).
 template <class C>
-void propagate(const BackwardTiles<C>& t, C* dk, const Gradients& want, const AttentionShape& shape,
-               int64_t visible, int64_t count) {
+void propagate(const BackwardTiles<C>& t, const KeySums<C>& sums, const Gradients& want,
+               const AttentionShape& shape, int64_t visible, int64_t count) {
   const int64_t key_stride = padded<C>(shape.head_dim), value_stride = padded<C>(shape.value_dim);
   const int64_t lanes = padded<C>(count), end = smaller(shape.keys, visible + count - 1);
   for (int64_t first = 0; first < end; first += kKeyTile) {
@@ -125,7 +128,7 @@ void propagate(const BackwardTiles<C>& t, C* dk, const Gradients& want, const At
              kQueryTile, keys, lanes, shape.head_dim, false);
     probability_tile(t, keys, lanes, first - visible + 1);
     if (want.dv.data != nullptr) {
-      multiply(t.dv + first * value_stride, value_stride,
+      multiply(sums.dv + first * value_stride, value_stride,
                Broadcast<C>{t.probabilities, kQueryTile, 1}, t.dout, value_stride, keys,
                value_stride, count, true);
     }
@@ -134,8 +137,8 @@ void propagate(const BackwardTiles<C>& t, C* dk, const Gradients& want, const At
              keys, lanes, shape.value_dim, false);
     score_gradient_tile(t, keys, lanes);
     if (want.keys()) {
-      multiply(dk + first * key_stride, key_stride, Broadcast<C>{t.dscores, kQueryTile, 1}, t.q,
-               key_stride, keys, key_stride, count, true);
+      multiply(sums.dk + first * key_stride, key_stride, Broadcast<C>{t.dscores, kQueryTile, 1},
+               t.q, key_stride, keys, key_stride, count, true);
     }
     if (want.dq.data != nullptr) {
       multiply(t.dq_transposed, kQueryTile, Broadcast<C>{k, 1, key_stride}, t.dscores, kQueryTile,
@@ -155,63 +158,45 @@ void store_dq(View dq, const BackwardTiles<C>& t, const AttentionShape& shape, i
   }
 }
 
-// One kv head of one sequence: dq of its query heads and dv are final, dk is wide.
+// One set of the query tiles of one kv head of one sequence: their dq is final.
 template <class T, class C>
-void backward_task(const BackwardTiles<C>& t, C* dk, const Gradients& want, const Inputs& in,
-                   const AttentionShape& shape, int64_t b, int64_t g) {
+void backward_task(const BackwardTiles<C>& t, const KeySums<C>& sums, const Gradients& want,
+                   const Inputs& in, const AttentionShape& shape, int64_t b, int64_t g,
+                   const QuerySets& sets, int64_t set) {
   const int64_t group = shape.heads / shape.kv_heads, first_key = b * shape.keys;
   const int64_t key_stride = padded<C>(shape.head_dim), value_stride = padded<C>(shape.value_dim);
   pack_keys<T>(t.k, in.k_rope, in.k_nope, first_key, shape.keys, key_parts(shape, g));
   pack_rows<T>(t.v, in.v, first_key, shape.keys, g * shape.value_dim, shape.value_dim, C(1));
-  fill(t.dv, shape.keys * value_stride, C(0));
-  if (want.keys()) fill(dk, shape.keys * key_stride, C(0));
+  if (sums.dv != nullptr) fill(sums.dv, shape.keys * value_stride, C(0));
+  if (sums.dk != nullptr) fill(sums.dk, shape.keys * key_stride, C(0));
   for (int64_t h = g * group; h < (g + 1) * group; ++h) {
     for (int64_t first = 0; first < shape.queries; first += kQueryTile) {
+      if (!sets.has(set, first / kQueryTile)) continue;
       const int64_t count = smaller(kQueryTile, shape.queries - first);
       load_queries<T>(t, in, shape, b, h, first, count);
       fill(t.dq_transposed, key_stride * kQueryTile, C(0));
-      propagate(t, dk, want, shape, shape.keys - shape.queries + first + 1, count);
+      propagate(t, sums, want, shape, shape.keys - shape.queries + first + 1, count);
       if (want.dq.data != nullptr) store_dq<T>(want.dq, t, shape, b, h, first, count);
     }
   }
-  if (want.dv.data == nullptr) return;
-  for (int64_t j = 0; j < shape.keys; ++j) {
-    store_row(want.dv.row<T>(first_key + j) + g * shape.value_dim, t.dv + j * value_stride,
-              shape.value_dim, C(1), want.dv.accumulate);
-  }
-}
-
-// Row of a key gradient: the parts of all kv heads, added in the order of the heads. `row` is wide
-// scratch for dk.cols elements; dk_heads is [batch, kv_heads, keys, padded(head_dim)].
-template <class T, class C>
-void store_key_row(View dk, bool rope, C* row, const C* dk_heads, const AttentionShape& shape,
-                   int64_t b, int64_t key) {
-  const int64_t stride = padded<C>(shape.head_dim);
-  fill(row, dk.cols, C(0));
-  for (int64_t g = 0; g < shape.kv_heads; ++g) {
-    const KeyParts parts = key_parts(shape, g);
-    const C* from = dk_heads + ((b * shape.kv_heads + g) * shape.keys + key) * stride;
-    if (!rope) from += parts.rope_width;
-    C* const to = row + (rope ? parts.rope_begin : parts.nope_begin);
-    const int64_t width = rope ? parts.rope_width : parts.nope_width;
-    for (int64_t i = 0; i < width; ++i) to[i] += from[i];
-  }
-  store_row(dk.row<T>(b * shape.keys + key), row, dk.cols, C(1), dk.accumulate);
 }
 
 template <class T>
 void backward(const Gradients& want, const Inputs& in, const AttentionShape& shape) {
   using C = compute_t<T>;
   if (!want.scores() && want.dv.data == nullptr) return;
-  const int64_t tasks = shape.batch * shape.kv_heads;
+  const QuerySets sets(shape.batch * shape.kv_heads, (shape.queries + kQueryTile - 1) / kQueryTile);
+  const int64_t tasks = shape.batch * shape.kv_heads * sets.count;
   const int64_t threads = larger(1, smaller(tasks, omp_get_max_threads()));
-  const int64_t head_size = shape.keys * padded<C>(shape.head_dim);
-  const int64_t row_size = round_up(larger(want.dk_rope.cols, want.dk_nope.cols), kCacheLine);
+  const int64_t dk_size = want.keys() ? shape.keys * padded<C>(shape.head_dim) : 0;
+  const int64_t dv_size = want.dv.data != nullptr ? shape.keys * padded<C>(shape.value_dim) : 0;
+  const int64_t row_size =
+      round_up(larger(want.dv.cols, larger(want.dk_rope.cols, want.dk_nope.cols)), kCacheLine);
   Carver<C> size(nullptr);
   carve(size, shape);
   const int64_t thread_size = larger(size.used(), row_size);
   const Scratch<C> scratch(threads * thread_size);
-  const Scratch<C> dk_heads(want.keys() ? tasks * head_size : 0);
+  const Scratch<C> dk(tasks * dk_size), dv(tasks * dv_size);
 #pragma omp parallel num_threads(static_cast <int>(threads))
   {
     C* const mine = scratch.data() + omp_get_thread_num() * thread_size;
@@ -219,19 +204,23 @@ void backward(const Gradients& want, const Inputs& in, const AttentionShape& sha
     const BackwardTiles<C> t = carve(carver, shape);
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < tasks; ++task) {
-      C* const dk = want.keys() ? dk_heads.data() + task * head_size : nullptr;
-      backward_task<T>(t, dk, want, in, shape, task / shape.kv_heads, task % shape.kv_heads);
+      const KeySums<C> sums{dk_size > 0 ? dk.data() + task * dk_size : nullptr,
+                            dv_size > 0 ? dv.data() + task * dv_size : nullptr};
+      const int64_t unit = task / sets.count;
+      backward_task<T>(t, sums, want, in, shape, unit / shape.kv_heads, unit % shape.kv_heads, sets,
+                       task % sets.count);
     }
-    if (want.keys()) {
 #pragma omp for schedule(static)
-      for (int64_t row = 0; row < shape.batch * shape.keys; ++row) {
-        const int64_t b = row / shape.keys, key = row % shape.keys;
-        if (want.dk_rope.data != nullptr) {
-          store_key_row<T>(want.dk_rope, true, mine, dk_heads.data(), shape, b, key);
-        }
-        if (want.dk_nope.data != nullptr) {
-          store_key_row<T>(want.dk_nope, false, mine, dk_heads.data(), shape, b, key);
-        }
+    for (int64_t row = 0; row < shape.batch * shape.keys; ++row) {
+      const int64_t b = row / shape.keys, key = row % shape.keys;
+      if (want.dk_rope.data != nullptr) {
+        store_key_row<T>(want.dk_rope, true, mine, dk.data(), shape, sets.count, b, key);
+      }
+      if (want.dk_nope.data != nullptr) {
+        store_key_row<T>(want.dk_nope, false, mine, dk.data(), shape, sets.count, b, key);
+      }
+      if (want.dv.data != nullptr) {
+        store_value_row<T>(want.dv, mine, dv.data(), shape, sets.count, b, key);
       }
     }
   }

@@ -130,7 +130,9 @@ template <class T>
 void forward(View out, View lse, ConstView q, ConstView k_rope, ConstView k_nope, ConstView v,
              const AttentionShape& shape) {
   using C = compute_t<T>;
-  const int64_t tasks = shape.batch * shape.heads, group = shape.heads / shape.kv_heads;
+  const int64_t group = shape.heads / shape.kv_heads;
+  const QuerySets sets(shape.batch * shape.heads, (shape.queries + kQueryTile - 1) / kQueryTile);
+  const int64_t tasks = shape.batch * shape.heads * sets.count;
   const int64_t threads = larger(1, smaller(tasks, omp_get_max_threads()));
   Carver<C> size(nullptr);
   carve(size, shape);
@@ -140,10 +142,12 @@ void forward(View out, View lse, ConstView q, ConstView k_rope, ConstView k_nope
   for (int64_t task = 0; task < tasks; ++task) {
     Carver<C> carver(scratch.data() + omp_get_thread_num() * size.used());
     const ForwardTiles<C> t = carve(carver, shape);
-    const int64_t b = task / shape.heads, h = task % shape.heads, g = h / group;
+    const int64_t head = task / sets.count, set = task % sets.count;
+    const int64_t b = head / shape.heads, h = head % shape.heads, g = h / group;
     pack_keys<T>(t.k, k_rope, k_nope, b * shape.keys, shape.keys, key_parts(shape, g));
     pack_rows<T>(t.v, v, b * shape.keys, shape.keys, g * shape.value_dim, shape.value_dim, C(1));
     for (int64_t first = 0; first < shape.queries; first += kQueryTile) {
+      if (!sets.has(set, first / kQueryTile)) continue;
       const int64_t count = smaller(kQueryTile, shape.queries - first);
       pack_rows<T>(t.q, q, b * shape.queries + first, count, h * shape.head_dim, shape.head_dim,
                    scale);

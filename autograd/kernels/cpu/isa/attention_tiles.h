@@ -28,6 +28,24 @@ AG_INLINE int64_t padded(int64_t n) {
 AG_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 AG_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
+// Few kv heads would leave threads idle: their queries, in `pieces` of equal size, are dealt out to
+// fixed sets. How many follows from the sizes alone, so the sums of the sets, added in their order,
+// do not depend on the number of threads. Pieces go forth and back over the sets, which evens out
+// that later queries see more keys.
+struct QuerySets {
+  int64_t count = 1;
+
+  QuerySets(int64_t units, int64_t pieces) {
+    // Six tasks or more, and an even number of them while one is a large part of all.
+    const auto uneven = [&](int64_t tasks) { return tasks < 6 || (tasks < 16 && tasks % 2 != 0); };
+    while (uneven(units * count) && count < 8 && pieces >= 4 * count) count *= 2;
+  }
+  bool has(int64_t set, int64_t piece) const {
+    const int64_t r = piece % (2 * count);
+    return set == (r < count ? r : 2 * count - 1 - r);
+  }
+};
+
 // One aligned block for all threads of a call, allocated outside the parallel region so that
 // std::bad_alloc reaches the caller.
 template <class C>
