@@ -20,6 +20,7 @@ GradientBuckets::GradientBuckets(const ag::ParamStore& params) {
     ++parameters_.back();
     bucket_of_.emplace(p, ranges_.size() - 1);
   }
+  for (size_t i = 1; i < ranges_.size(); ++i) ranges_[i - 1].end = ranges_[i].begin;  // gaps too
   reset();
 }
 

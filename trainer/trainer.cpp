@@ -67,6 +67,7 @@ Trainer::Trainer(const Config& config, Comm& comm, const model::Model& model,
       schedule_(make_schedule(config.optimizer.learning_rate_scheduler)),
       tree_(comm, config.parallelism.reduction_shards),
       reduction_(tree_, model_.params().trainable_numel()),
+      buckets_(model_.params()),
       guard_(config.checkpoints) {
   const auto ids =
       static_cast<size_t>(config.tokens.micro_batch_size * config.tokens.sequence_length);
@@ -101,7 +102,17 @@ void Trainer::register_state() {
                          {fingerprint.begin(), fingerprint.end()});
 }
 
-double Trainer::micro_step(int64_t step, int64_t micro_batch) {
+// A micro-batch between forward and backward.
+struct Trainer::MicroStep {
+  ag::Tape tape;
+  ag::Value loss;
+  double scale = 0;
+
+  double loss_sum() const { return loss.data.to_host<double>()[0]; }
+  void backward() { tape.backward(loss, scale); }
+};
+
+std::unique_ptr<Trainer::MicroStep> Trainer::forward(int64_t step, int64_t micro_batch) {
   {
     const core::trace::Scope scope("data");
     data_.read_micro_batch(step, micro_batch, inputs_.data(), targets_.data());
@@ -109,29 +120,56 @@ double Trainer::micro_step(int64_t step, int64_t micro_batch) {
   const ag::Shape shape = {static_cast<int64_t>(inputs_.size())};
   const ag::Tensor inputs = ag::Tensor::from_host<int32_t>(shape, inputs_);
   const ag::Tensor targets = ag::Tensor::from_host<int32_t>(shape, targets_);
+  auto micro = std::make_unique<MicroStep>();
   // Divided by the tokens of the whole global batch, so that no split of it changes the mean.
-  const double scale = 1.0 / static_cast<double>(config_.tokens.global_batch_size *
-                                                 config_.tokens.sequence_length);
-  ag::Tape tape;
-  const ag::Value loss = model_.loss(tape, inputs, targets, config_.tokens.micro_batch_size,
-                                     {.gradient_scale = scale, .row_loss = nullptr});
-  tape.backward(loss, scale);
-  return loss.data.to_host<double>()[0];
+  micro->scale =
+      1.0 / static_cast<double>(config_.tokens.global_batch_size * config_.tokens.sequence_length);
+  micro->loss = model_.loss(micro->tape, inputs, targets, config_.tokens.micro_batch_size,
+                            {.gradient_scale = micro->scale, .row_loss = nullptr});
+  return micro;
+}
+
+std::unique_ptr<Trainer::MicroStep> Trainer::run_all_but_last(int64_t step,
+                                                              std::vector<double>& losses) {
+  const int64_t micro_batches = config_.micro_batches(),
+                shards = config_.parallelism.reduction_shards;
+  std::unique_ptr<MicroStep> micro;
+  for (int64_t shard = tree_.range().begin; shard < tree_.range().end; ++shard) {
+    model_.params().select_gradient(reduction_.begin_shard(shard));
+    losses.push_back(0);
+    const int64_t end = (shard + 1) * micro_batches / shards;
+    for (int64_t m = shard * micro_batches / shards; m < end; ++m) {
+      micro = forward(step, m);
+      losses.back() += micro->loss_sum();
+      if (m + 1 == end && shard + 1 == tree_.range().end) return micro;
+      micro->backward();
+      micro.reset();  // before the next one takes its memory
+    }
+    reduction_.end_shard(shard);
+  }
+  return micro;
 }
 
 std::vector<std::vector<double>> Trainer::run_own_shards(int64_t step) {
-  const int64_t micro_batches = config_.micro_batches(),
-                shards = config_.parallelism.reduction_shards;
-  std::vector<std::vector<double>> losses;
-  for (int64_t shard = tree_.range().begin; shard < tree_.range().end; ++shard) {
-    model_.params().select_gradient(reduction_.begin_shard(shard));
-    double loss = 0;
-    for (int64_t m = shard * micro_batches / shards; m < (shard + 1) * micro_batches / shards; ++m)
-      loss += micro_step(step, m);
-    losses.push_back({loss});
-    reduction_.end_shard(shard);
+  std::vector<double> losses;
+  std::unique_ptr<MicroStep> last;
+  // A shard that one rank alone cannot read, or memory that it alone lacks, ends the run
+  // everywhere.
+  comm_.run_agreed([&] { last = run_all_but_last(step, losses); });
+  // What fails from here on fails without agreement, and ends all ranks: in this backward they meet
+  // to add up what is final.
+  if (comm_.size() > 1) {
+    buckets_.reset();
+    last->tape.on_param_final = [this](const ag::Param& param) {
+      const GradientRange range = buckets_.complete(param);
+      if (range.end > range.begin) reduction_.start_sum(range);
+    };
   }
-  return losses;
+  last->backward();
+  reduction_.end_shard(tree_.range().end - 1);
+  std::vector<std::vector<double>> by_shard;
+  for (const double loss : losses) by_shard.push_back({loss});
+  return by_shard;
 }
 
 StepReport Trainer::step() {
@@ -152,10 +190,7 @@ StepReport Trainer::step() {
 }
 
 void Trainer::compute_and_judge(StepReport& report) {
-  std::vector<std::vector<double>> losses;
-  // A shard that one rank alone cannot read, or memory that it alone lacks, ends the run
-  // everywhere.
-  comm_.run_agreed([&] { losses = run_own_shards(report.step); });
+  std::vector<std::vector<double>> losses = run_own_shards(report.step);
   const int64_t tokens = config_.tokens.global_batch_size * config_.tokens.sequence_length;
   report.loss = tree_sum(tree_, std::move(losses))[0] / static_cast<double>(tokens);
   const ag::Tensor& gradient = reduction_.finish();

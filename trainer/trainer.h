@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -78,9 +79,12 @@ class Trainer {
   void refresh_after_load() { model_.params().refresh_working(); }
 
  private:
-  // Gradients of own shards into the reduction; the loss sum of each.
+  struct MicroStep;
+  std::unique_ptr<MicroStep> forward(int64_t step, int64_t micro_batch);
+  // All own micro-batches of the step but the last one's backward. `losses`: the sum of each shard.
+  std::unique_ptr<MicroStep> run_all_but_last(int64_t step, std::vector<double>& losses);
+  // Collective. Gradients of own shards into the reduction; the loss sum of each.
   std::vector<std::vector<double>> run_own_shards(int64_t step);
-  double micro_step(int64_t step, int64_t micro_batch);
   // Loss and gradient of the step, their judgement, and the update if it is applied.
   void compute_and_judge(StepReport& report);
   std::string describe_nonfinite(const StepReport& report, const ag::Tensor& gradient) const;
@@ -94,6 +98,7 @@ class Trainer {
   Schedule schedule_;
   ShardTree tree_;
   GradientReduction reduction_;
+  GradientBuckets buckets_;
   StepGuard guard_;
   StateRegistry registry_;
   std::vector<int32_t> inputs_, targets_;  // one micro-batch on the host
