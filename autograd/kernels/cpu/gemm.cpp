@@ -13,16 +13,8 @@
 namespace ag {
 namespace {
 
-struct Sizes {
-  int64_t m, n, k;
-};
-
-Sizes sizes_of(const View& c, const ConstView& a, bool transpose_a) {
-  return {c.rows, c.cols, transpose_a ? a.rows : a.cols};
-}
-
 // Handles the products in which nothing is summed; true if there is nothing left to do.
-bool finish_empty(const View& c, const Sizes& sizes) {
+bool finish_empty(const View& c, const GemmSizes& sizes) {
   if (sizes.m == 0 || sizes.n == 0) return true;
   if (sizes.k > 0) return false;
   if (c.accumulate) return true;
@@ -47,7 +39,7 @@ blasint blas_int(int64_t size) {
 CBLAS_TRANSPOSE blas_transpose(bool transpose) { return transpose ? CblasTrans : CblasNoTrans; }
 
 void blas_gemm(View c, ConstView a, bool transpose_a, ConstView b, bool transpose_b) {
-  const Sizes s = sizes_of(c, a, transpose_a);
+  const GemmSizes s = sizes_of(c, a, transpose_a);
   const auto run = [&]<class T>(auto gemm) {
     gemm(CblasRowMajor, blas_transpose(transpose_a), blas_transpose(transpose_b), blas_int(s.m),
          blas_int(s.n), blas_int(s.k), T{1}, a.row<T>(0), blas_int(a.ld), b.row<T>(0),

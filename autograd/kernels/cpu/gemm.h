@@ -8,6 +8,14 @@
 
 namespace ag {
 
+// c [m, n] (+)= op(a) [m, k] op(b) [k, n].
+struct GemmSizes {
+  int64_t m, n, k;
+};
+inline GemmSizes sizes_of(const View& c, const ConstView& a, bool transpose_a) {
+  return {c.rows, c.cols, transpose_a ? a.rows : a.cols};
+}
+
 // The gemm of a level; the contract is that of Kernels::gemm.
 // oneDNN takes its instruction set once per process, that of active_isa(): the table avx512 of a
 // process at amx uses AMX.

@@ -8,17 +8,10 @@
 #include <unordered_map>
 
 #include "autograd/core/pool.h"
+#include "autograd/kernels/cpu/gemm.h"
 
 namespace ag {
 namespace {
-
-struct Sizes {
-  int64_t m, n, k;
-};
-
-Sizes sizes_of(const View& c, const ConstView& a, bool transpose_a) {
-  return {c.rows, c.cols, transpose_a ? a.rows : a.cols};
-}
 
 using Dims = dnnl::memory::dims;
 
@@ -74,7 +67,7 @@ class OneDnn {
 
   Product& find(const View& c, const ConstView& a, bool transpose_a, const ConstView& b,
                 bool transpose_b) {
-    const Sizes s = sizes_of(c, a, transpose_a);
+    const GemmSizes s = sizes_of(c, a, transpose_a);
     const ProductKey key{
         s.m,      s.n,         s.k,         a.ld,         b.ld,
         c.ld,     transpose_a, transpose_b, c.accumulate, static_cast<int64_t>(c.dtype),
@@ -85,7 +78,7 @@ class OneDnn {
     return products_.emplace(key, build(s, c, a, transpose_a, b, transpose_b)).first->second;
   }
 
-  Product build(const Sizes& s, const View& c, const ConstView& a, bool transpose_a,
+  Product build(const GemmSizes& s, const View& c, const ConstView& a, bool transpose_a,
                 const ConstView& b, bool transpose_b) const {
     const auto a_desc = describe(s.m, s.k, a.ld, transpose_a, DType::bf16);
     const auto b_desc = describe(s.k, s.n, b.ld, transpose_b, DType::bf16);
