@@ -25,8 +25,6 @@ class GradientBuckets {
   // after a reset.
   GradientRange complete(const ag::Param& param);
 
-  const std::vector<GradientRange>& ranges() const { return ranges_; }
-
  private:
   std::vector<GradientRange> ranges_;
   std::vector<int64_t> parameters_, waiting_;  // of each bucket

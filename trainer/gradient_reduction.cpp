@@ -36,13 +36,12 @@ std::vector<GradientRange> rest_of(std::vector<GradientRange> ranges, int64_t el
 
 }  // namespace
 
-GradientReduction::GradientReduction(const ShardTree& tree, int64_t elements, ag::DType dtype,
-                                     Transport transport)
+GradientReduction::GradientReduction(const ShardTree& tree, int64_t elements, ag::DType dtype)
     : tree_(&tree), elements_(elements), dtype_(dtype), next_(tree.range().begin) {
   if (dtype != ag::DType::f32 && dtype != ag::DType::f64)
     fail_order("float32 or float64 gradients", std::string(ag::name_of(dtype)));
   if (elements < 0) fail_order("a number of elements", std::to_string(elements));
-  if (tree.comm().size() > 1) transport_ = make_transport(tree, elements, dtype, transport);
+  if (tree.comm().size() > 1) transport_ = make_transport(tree, elements, dtype);
 }
 
 ag::Tensor& GradientReduction::begin_shard(int64_t shard) {

@@ -19,8 +19,7 @@ namespace trainer {
 class GradientReduction {
  public:
   // Flat gradients [elements] of f32 or f64. Collective. Requires: `tree` outlives this object.
-  GradientReduction(const ShardTree& tree, int64_t elements, ag::DType dtype = ag::DType::f32,
-                    Transport transport = Transport::automatic);
+  GradientReduction(const ShardTree& tree, int64_t elements, ag::DType dtype = ag::DType::f32);
 
   // A zeroed buffer, valid until end_shard(shard). The first own shard starts a step over; any
   // other order than ascending is an error (kInternal).
@@ -35,8 +34,6 @@ class GradientReduction {
   // the next step begins.
   const ag::Tensor& finish();
 
-  // "messages", "shared memory"; "one rank".
-  const char* transport() const { return transport_ ? transport_->name() : "one rank"; }
   // Buffers alive at most, for the memory plan.
   int64_t buffers() const { return tree_->plan().peak_values(); }
 

@@ -15,8 +15,8 @@ GradientRange part_of(const GradientRange& group, int rank, int ranks) {
 }
 
 std::unique_ptr<GradientTransport> make_transport(const ShardTree& tree, int64_t elements,
-                                                  ag::DType dtype, Transport transport) {
-  if (transport == Transport::automatic && !core::env().no_shared_memory)
+                                                  ag::DType dtype) {
+  if (!core::env().no_shared_memory)
     if (auto memory = make_memory_transport(tree, elements, dtype)) return memory;
   return make_message_transport(tree, elements, dtype);
 }

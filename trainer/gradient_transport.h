@@ -28,8 +28,6 @@ class GradientTransport {
  public:
   virtual ~GradientTransport() = default;
 
-  // "messages" or "shared memory", for the banner.
-  virtual const char* name() const = 0;
   // Storage for one flat gradient; plan().peak_values() at most.
   virtual ag::Tensor make_buffer() = 0;
   // Collective in effect: returns when nobody reads the last step's total in this rank's memory.
@@ -47,11 +45,10 @@ class GradientTransport {
   virtual ag::Tensor finish() = 0;
 };
 
-enum class Transport { automatic, messages };
-
-// Collective. Automatic: shared memory where the ranks have it, else messages.
+// Collective. Shared memory where the ranks have it and MHA2MLA_SHARED_MEMORY allows it, else
+// messages.
 std::unique_ptr<GradientTransport> make_transport(const ShardTree& tree, int64_t elements,
-                                                  ag::DType dtype, Transport transport);
+                                                  ag::DType dtype);
 
 // Through Comm; any ranks.
 std::unique_ptr<GradientTransport> make_message_transport(const ShardTree& tree, int64_t elements,

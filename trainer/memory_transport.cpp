@@ -52,8 +52,6 @@ class MemoryTransport final : public GradientTransport {
     tree.comm().barrier();  // all boards are there
   }
 
-  const char* name() const override { return "shared memory"; }
-
   ag::Tensor make_buffer() override {
     const auto index = static_cast<size_t>(buffers_++);
     if (buffers_ > tree_.plan().peak_values())

@@ -24,7 +24,6 @@ class MessageTransport final : public GradientTransport {
   MessageTransport(const ShardTree& tree, int64_t elements, ag::DType dtype)
       : tree_(tree), elements_(elements), dtype_(dtype) {}
 
-  const char* name() const override { return "messages"; }
   ag::Tensor make_buffer() override { return ag::Tensor::empty({elements_}, dtype_); }
   void begin_step() override { own_.clear(); }
 

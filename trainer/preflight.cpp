@@ -150,17 +150,16 @@ json check_memory(const Config& config, const model::ModelSpec& spec, int ranks,
   const uint64_t available = available_memory_bytes();
   const std::string table = fmt::format(
       "{} per rank (weights {}, gradients {}, optimizer {}, activations {}, runtime {}), and {} "
-      "for "
-      "the copy that a checkpoint is written from",
+      "for the copy that a checkpoint is written from",
       core::format_bytes(m.per_rank()), core::format_bytes(m.weights),
       core::format_bytes(m.gradients), core::format_bytes(m.optimizer),
       core::format_bytes(m.activations), core::format_bytes(m.runtime),
       core::format_bytes(m.snapshot));
-  const int64_t fitting = fitting_micro_batch(config, spec, ranks, available);
-  const std::string hint =
-      fitting > 0
-          ? fmt::format("tokens.micro_batch_size={} fits", fitting)
-          : "fewer ranks, a smaller tokens.micro_batch_size, or parallelism.recompute: block";
+  const auto hint = [&]() -> std::string {
+    const int64_t fitting = fitting_micro_batch(config, spec, ranks, available);
+    if (fitting > 0) return fmt::format("tokens.micro_batch_size={} fits", fitting);
+    return "fewer ranks, a smaller tokens.micro_batch_size, or parallelism.recompute: block";
+  };
   // Activations are an estimate; the rest is not, and no run can do without it.
   const uint64_t all = m.all(ranks);
   if (all - static_cast<uint64_t>(ranks) * m.activations > available)
@@ -169,10 +168,10 @@ json check_memory(const Config& config, const model::ModelSpec& spec, int ranks,
         {.field = "memory",
          .expected = fmt::format("{} on {} ranks: {}", core::format_bytes(all), ranks, table),
          .found = core::format_bytes(available) + " available",
-         .hint = hint});
+         .hint = hint()});
   if (all > available)
     warnings.push_back(fmt::format("warning: memory: about {}, {} available for {} ranks; {}",
-                                   table, core::format_bytes(available), ranks, hint));
+                                   table, core::format_bytes(available), ranks, hint()));
   return {{"weights_bytes", m.weights},           {"gradients_bytes", m.gradients},
           {"optimizer_bytes", m.optimizer},       {"activations_bytes", m.activations},
           {"runtime_bytes", m.runtime},           {"snapshot_bytes", m.snapshot},

@@ -129,18 +129,18 @@ std::unique_ptr<Trainer::MicroStep> Trainer::forward(int64_t step, int64_t micro
   return micro;
 }
 
-std::unique_ptr<Trainer::MicroStep> Trainer::run_all_but_last(int64_t step,
-                                                              std::vector<double>& losses) {
+std::unique_ptr<Trainer::MicroStep> Trainer::run_all_but_last(
+    int64_t step, std::vector<std::vector<double>>& losses) {
   const int64_t micro_batches = config_.micro_batches(),
                 shards = config_.parallelism.reduction_shards;
   std::unique_ptr<MicroStep> micro;
   for (int64_t shard = tree_.range().begin; shard < tree_.range().end; ++shard) {
     model_.params().select_gradient(reduction_.begin_shard(shard));
-    losses.push_back(0);
+    losses.push_back({0.0});
     const int64_t end = (shard + 1) * micro_batches / shards;
     for (int64_t m = shard * micro_batches / shards; m < end; ++m) {
       micro = forward(step, m);
-      losses.back() += micro->loss_sum();
+      losses.back()[0] += micro->loss_sum();
       if (m + 1 == end && shard + 1 == tree_.range().end) return micro;
       micro->backward();
       micro.reset();  // before the next one takes its memory
@@ -151,7 +151,7 @@ std::unique_ptr<Trainer::MicroStep> Trainer::run_all_but_last(int64_t step,
 }
 
 std::vector<std::vector<double>> Trainer::run_own_shards(int64_t step) {
-  std::vector<double> losses;
+  std::vector<std::vector<double>> losses;
   std::unique_ptr<MicroStep> last;
   // A shard that one rank alone cannot read, or memory that it alone lacks, ends the run
   // everywhere.
@@ -167,9 +167,7 @@ std::vector<std::vector<double>> Trainer::run_own_shards(int64_t step) {
   }
   last->backward();
   reduction_.end_shard(tree_.range().end - 1);
-  std::vector<std::vector<double>> by_shard;
-  for (const double loss : losses) by_shard.push_back({loss});
-  return by_shard;
+  return losses;
 }
 
 StepReport Trainer::step() {

@@ -82,7 +82,8 @@ class Trainer {
   struct MicroStep;
   std::unique_ptr<MicroStep> forward(int64_t step, int64_t micro_batch);
   // All own micro-batches of the step but the last one's backward. `losses`: the sum of each shard.
-  std::unique_ptr<MicroStep> run_all_but_last(int64_t step, std::vector<double>& losses);
+  std::unique_ptr<MicroStep> run_all_but_last(int64_t step,
+                                              std::vector<std::vector<double>>& losses);
   // Collective. Gradients of own shards into the reduction; the loss sum of each.
   std::vector<std::vector<double>> run_own_shards(int64_t step);
   // Loss and gradient of the step, their judgement, and the update if it is applied.
