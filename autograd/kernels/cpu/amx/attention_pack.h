@@ -8,13 +8,7 @@
 // Whoever stores such a result puts them back (attention_store.h).
 #pragma once
 
-// GCC 12 takes the unused operand of its own unmasked intrinsics for a variable without a value.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
-
+#include "autograd/kernels/cpu/amx/intrinsics.h"
 #include "autograd/kernels/cpu/amx/tile.h"
 #include "autograd/kernels/cpu/isa/attention_tiles.h"
 
@@ -62,11 +56,6 @@ inline void prefetch_rows(const HeadRows& x, int64_t first, int64_t count) {
       _mm_prefetch(b + d - x.first_width, _MM_HINT_T1);
     }
   }
-}
-
-// Lanes [0, n).
-AG_INLINE __mmask32 lanes_below(int64_t n) {
-  return n >= 32 ? ~__mmask32{0} : n <= 0 ? __mmask32{0} : (__mmask32{1} << n) - 1;
 }
 
 // Columns [32 b, 32 b + 32) of rows, whose masks are the same for all of them.

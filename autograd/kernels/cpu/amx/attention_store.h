@@ -19,10 +19,7 @@ AG_INLINE Columns in_order(Columns x) {
 }
 
 AG_INLINE Columns widen_columns(__m512i x) {
-  const auto half = [](__m256i y) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(y), 16));
-  };
-  return {half(_mm512_castsi512_si256(x)), half(_mm512_extracti64x4_epi64(x, 1))};
+  return {widened(_mm512_castsi512_si256(x)), widened(_mm512_extracti64x4_epi64(x, 1))};
 }
 
 // y [the columns of `mask`] (+)= x.

@@ -5,6 +5,7 @@
 
 #include "autograd/kernels/cpu/amx/gemm_pack.h"
 #include "autograd/kernels/cpu/amx/gemm_tiles.h"
+#include "autograd/kernels/cpu/isa/arithmetic.h"
 
 namespace ag::AG_ISA {
 namespace {
@@ -14,8 +15,6 @@ struct Range {
 
   int64_t size() const { return end - begin; }
 };
-
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // The share of a thread of [0, n), in whole blocks.
 Range share_of(int64_t n, int thread, int threads) {

@@ -5,9 +5,8 @@
 // What lies outside of the source is zero.
 #pragma once
 
-#include <immintrin.h>
-
 #include "autograd/core/view.h"
+#include "autograd/kernels/cpu/amx/intrinsics.h"
 #include "autograd/kernels/cpu/amx/tile.h"
 
 namespace ag::AG_ISA {
@@ -21,27 +20,6 @@ struct GemmOperand {
   int64_t ld;
   int64_t rows, cols;  // as stored
 };
-
-// Interleaving inside each 16 bytes. Why masks of ones: the plain intrinsics of GCC 12 warn about
-// their own header.
-AG_INLINE __m512i unpacklo_epi16(__m512i a, __m512i b) {
-  return _mm512_maskz_unpacklo_epi16(~__mmask32{0}, a, b);
-}
-AG_INLINE __m512i unpackhi_epi16(__m512i a, __m512i b) {
-  return _mm512_maskz_unpackhi_epi16(~__mmask32{0}, a, b);
-}
-AG_INLINE __m512i unpacklo_epi32(__m512i a, __m512i b) {
-  return _mm512_maskz_unpacklo_epi32(0xFFFF, a, b);
-}
-AG_INLINE __m512i unpackhi_epi32(__m512i a, __m512i b) {
-  return _mm512_maskz_unpackhi_epi32(0xFFFF, a, b);
-}
-AG_INLINE __m512i unpacklo_epi64(__m512i a, __m512i b) {
-  return _mm512_maskz_unpacklo_epi64(0xFF, a, b);
-}
-AG_INLINE __m512i unpackhi_epi64(__m512i a, __m512i b) {
-  return _mm512_maskz_unpackhi_epi64(0xFF, a, b);
-}
 
 AG_INLINE __m512i load_row(const bf16* p) { return _mm512_loadu_si512(p); }
 AG_INLINE void store_row(bf16* p, __m512i row) { _mm512_store_si512(p, row); }
@@ -66,22 +44,22 @@ AG_INLINE void pack_left_columns(bf16* tiles, const bf16* x, int64_t ld) {
     for (int64_t i = 0; i < 8; ++i) v[i] = load_lanes(x + i * ld + c, 8 * ld);
 #pragma GCC unroll 4
     for (int64_t i = 0; i < 4; ++i) {
-      w[2 * i] = unpacklo_epi16(v[2 * i], v[2 * i + 1]);
-      w[2 * i + 1] = unpackhi_epi16(v[2 * i], v[2 * i + 1]);
+      w[2 * i] = _mm512_unpacklo_epi16(v[2 * i], v[2 * i + 1]);
+      w[2 * i + 1] = _mm512_unpackhi_epi16(v[2 * i], v[2 * i + 1]);
     }
     // w[2 i + h]: columns 4 h .. 4 h + 3 of rows 2 i, 2 i + 1.
 #pragma GCC unroll 2
     for (int64_t h = 0; h < 2; ++h) {
-      v[4 * h] = unpacklo_epi32(w[h], w[2 + h]);
-      v[4 * h + 1] = unpacklo_epi32(w[4 + h], w[6 + h]);
-      v[4 * h + 2] = unpackhi_epi32(w[h], w[2 + h]);
-      v[4 * h + 3] = unpackhi_epi32(w[4 + h], w[6 + h]);
+      v[4 * h] = _mm512_unpacklo_epi32(w[h], w[2 + h]);
+      v[4 * h + 1] = _mm512_unpacklo_epi32(w[4 + h], w[6 + h]);
+      v[4 * h + 2] = _mm512_unpackhi_epi32(w[h], w[2 + h]);
+      v[4 * h + 3] = _mm512_unpackhi_epi32(w[4 + h], w[6 + h]);
     }
 #pragma GCC unroll 4
     for (int64_t q = 0; q < 4; ++q) {
       bf16* row = tiles + (c + 2 * q) * kPiece;
-      store_row(row, unpacklo_epi64(v[2 * q], v[2 * q + 1]));
-      store_row(row + kPiece, unpackhi_epi64(v[2 * q], v[2 * q + 1]));
+      store_row(row, _mm512_unpacklo_epi64(v[2 * q], v[2 * q + 1]));
+      store_row(row + kPiece, _mm512_unpackhi_epi64(v[2 * q], v[2 * q + 1]));
     }
   }
 }
@@ -93,7 +71,7 @@ AG_INLINE void pack_right_rows(bf16* tiles, const bf16* x, int64_t ld) {
 #pragma GCC unroll 4
   for (int64_t p = 0; p < kPiece / 2; ++p) {
     const __m512i even = load_row(x + 2 * p * ld), odd = load_row(x + (2 * p + 1) * ld);
-    const __m512i low = unpacklo_epi16(even, odd), high = unpackhi_epi16(even, odd);
+    const __m512i low = _mm512_unpacklo_epi16(even, odd), high = _mm512_unpackhi_epi16(even, odd);
     store_row(tiles + p * kPiece, _mm512_permutex2var_epi64(low, first, high));
     store_row(tiles + kPieceElements / 2 + p * kPiece,
               _mm512_permutex2var_epi64(low, second, high));
@@ -111,21 +89,20 @@ AG_INLINE void pack_right_columns(bf16* tiles, const bf16* x, int64_t ld) {
       __m512i v[4];
 #pragma GCC unroll 4
       for (int64_t i = 0; i < 4; ++i) v[i] = load_lanes(rows + i * ld + 8 * c, 4 * ld);
-      const __m512i a = unpacklo_epi32(v[0], v[1]), b = unpacklo_epi32(v[2], v[3]);
-      const __m512i d = unpackhi_epi32(v[0], v[1]), e = unpackhi_epi32(v[2], v[3]);
+      const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpacklo_epi32(v[2], v[3]);
+      const __m512i d = _mm512_unpackhi_epi32(v[0], v[1]), e = _mm512_unpackhi_epi32(v[2], v[3]);
       bf16* out = tile + 4 * c * kPiece;
-      store_row(out, unpacklo_epi64(a, b));
-      store_row(out + kPiece, unpackhi_epi64(a, b));
-      store_row(out + 2 * kPiece, unpacklo_epi64(d, e));
-      store_row(out + 3 * kPiece, unpackhi_epi64(d, e));
+      store_row(out, _mm512_unpacklo_epi64(a, b));
+      store_row(out + kPiece, _mm512_unpackhi_epi64(a, b));
+      store_row(out + 2 * kPiece, _mm512_unpacklo_epi64(d, e));
+      store_row(out + 3 * kPiece, _mm512_unpackhi_epi64(d, e));
     }
   }
 }
 
 // 32 elements of which the first `count` are there.
 AG_INLINE __m512i load_part(const bf16* p, int64_t count) {
-  const auto mask = count >= kPiece ? ~__mmask32{0} : static_cast<__mmask32>((1U << count) - 1);
-  return _mm512_maskz_loadu_epi16(mask, p);
+  return _mm512_maskz_loadu_epi16(lanes_below(count), p);
 }
 
 // The piece that begins at (row, col) of the source into the second cache.

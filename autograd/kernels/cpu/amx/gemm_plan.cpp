@@ -3,6 +3,7 @@
 
 #include "autograd/kernels/cpu/amx/gemm.h"
 #include "autograd/kernels/cpu/amx/gemm_tiles.h"
+#include "autograd/kernels/cpu/isa/arithmetic.h"
 
 namespace ag::AG_ISA {
 namespace {
@@ -14,15 +15,10 @@ constexpr int64_t kMaxDepth = 1536;
 constexpr int64_t kTurnedDepth = 512;    // at least, where op(a) must be turned
 constexpr int64_t kKeptBytes = 1 << 19;  // of sums that wait for the next block of the sum
 
-int64_t divided_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-int64_t rounded_up(int64_t n, int64_t to) { return divided_up(n, to) * to; }
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // The largest multiple of `unit` not above `limit` that cuts n into pieces of nearly one size.
 int64_t even_piece(int64_t n, int64_t limit, int64_t unit) {
-  const int64_t pieces = divided_up(n, larger(limit / unit * unit, unit));
-  return larger(rounded_up(divided_up(n, pieces), unit), unit);
+  const int64_t pieces = divide_up(n, larger(limit / unit * unit, unit));
+  return larger(round_up(divide_up(n, pieces), unit), unit);
 }
 
 // Why: columns let each thread pack its own part of op(b) only, rows read op(a) once only.
@@ -46,16 +42,16 @@ GemmPlan plan_gemm(const View& c, const ConstView& a, bool transpose_a, const Co
   p.threads = p.m * p.n <= kSerialWork / p.k ? 1 : omp_get_max_threads();
   p.by_columns = share_columns(p.m, p.n, p.threads, transpose_a);
   p.left_packed = transpose_a || !tiles_lie_in_rows(a);
-  const int64_t own = p.by_columns ? divided_up(divided_up(p.n, kBlock), p.threads) * kBlock : p.n;
+  const int64_t own = p.by_columns ? divide_up(divide_up(p.n, kBlock), p.threads) * kBlock : p.n;
   // op(a) is turned once for each block of op(b): better one block of all columns, less deep.
   const int64_t depth = transpose_a ? larger(kTurnedDepth, kRightBytes / 2 / own) : kMaxDepth;
   p.depth = even_piece(p.k, smaller(depth, kMaxDepth), kTileDepth);
   p.columns = even_piece(own, kRightBytes / (2 * p.depth), kBlock);
-  p.rows = rounded_up(p.m, kBlock);
+  p.rows = round_up(p.m, kBlock);
   int64_t kept = kBlock * kBlock;
   if (c.dtype == DType::bf16 && p.k > p.depth) {
     // bf16 cannot hold a sum that is not complete.
-    p.rows = smaller(p.rows, rounded_up(kKeptBytes / 4 / p.columns, kBlock));
+    p.rows = smaller(p.rows, round_up(kKeptBytes / 4 / p.columns, kBlock));
     kept = p.rows * p.columns;
   }
   p.right_bytes = p.depth * p.columns * 2;

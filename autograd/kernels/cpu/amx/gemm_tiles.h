@@ -1,9 +1,8 @@
 // A block of 32 x 32 results of a product: two by two tiles in registers, sums in float.
 #pragma once
 
-#include <immintrin.h>
-
 #include "autograd/core/view.h"
+#include "autograd/kernels/cpu/amx/intrinsics.h"
 #include "autograd/kernels/cpu/amx/tile.h"
 
 namespace ag::AG_ISA {
@@ -86,29 +85,20 @@ AG_INLINE void multiply_block(const Sums& sums, bool add, const LeftTiles& left,
   return multiply_block<1, 1>(sums, add, left, right, steps);
 }
 
-AG_INLINE __mmask16 lanes_below(int64_t count) {
-  return count >= 16  ? __mmask16{0xFFFF}
-         : count <= 0 ? __mmask16{0}
-                      : static_cast<__mmask16>((1U << count) - 1);
-}
-
-AG_INLINE __m512 widened(__m256i x) {
-  return _mm512_castsi512_ps(
-      _mm512_maskz_slli_epi32(0xFFFF, _mm512_maskz_cvtepu16_epi32(0xFFFF, x), 16));
-}
+// Of a vector of 16.
+AG_INLINE __mmask16 floats_below(int64_t n) { return static_cast<__mmask16>(lanes_below(n)); }
 
 // c = sums (+ c) in bf16, rounded to nearest even; rows and cols <= 32.
 AG_INLINE void finish_bf16(bf16* c, int64_t ldc, bool accumulate, const Sums& sums, int64_t rows,
                            int64_t cols) {
-  const __mmask16 low_mask = lanes_below(cols), high_mask = lanes_below(cols - 16);
-  const __mmask32 mask = low_mask | static_cast<__mmask32>(high_mask) << 16;
+  const __mmask32 mask = lanes_below(cols);
   for (int64_t i = 0; i < rows; ++i) {
     bf16* to = c + i * ldc;
     __m512 low = _mm512_load_ps(sums.data + i * sums.ld);
     __m512 high = _mm512_load_ps(sums.data + i * sums.ld + 16);
     if (accumulate) {
-      low += widened(_mm256_maskz_loadu_epi16(low_mask, to));
-      high += widened(_mm256_maskz_loadu_epi16(high_mask, to + 16));
+      low += widened(_mm256_maskz_loadu_epi16(floats_below(cols), to));
+      high += widened(_mm256_maskz_loadu_epi16(floats_below(cols - 16), to + 16));
     }
     const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
     _mm512_mask_storeu_epi16(to, mask, both);
@@ -120,7 +110,7 @@ AG_INLINE void load_edge(const Sums& sums, const float* c, int64_t ldc, int64_t 
                          int64_t cols) {
   for (int64_t i = 0; i < kBlock; ++i) {
     for (int64_t j = 0; j < kBlock; j += 16) {
-      const __mmask16 mask = i < rows ? lanes_below(cols - j) : __mmask16{0};
+      const __mmask16 mask = i < rows ? floats_below(cols - j) : __mmask16{0};
       _mm512_store_ps(sums.data + i * sums.ld + j, _mm512_maskz_loadu_ps(mask, c + i * ldc + j));
     }
   }
@@ -128,7 +118,7 @@ AG_INLINE void load_edge(const Sums& sums, const float* c, int64_t ldc, int64_t 
 AG_INLINE void store_edge(float* c, int64_t ldc, const Sums& sums, int64_t rows, int64_t cols) {
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < kBlock; j += 16) {
-      _mm512_mask_storeu_ps(c + i * ldc + j, lanes_below(cols - j),
+      _mm512_mask_storeu_ps(c + i * ldc + j, floats_below(cols - j),
                             _mm512_load_ps(sums.data + i * sums.ld + j));
     }
   }

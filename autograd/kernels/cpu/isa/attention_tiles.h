@@ -5,6 +5,7 @@
 
 #include <new>
 
+#include "autograd/kernels/cpu/isa/arithmetic.h"
 #include "autograd/kernels/cpu/isa/isa.h"
 #include "autograd/kernels/cpu/isa/simd.h"
 
@@ -17,16 +18,11 @@ inline constexpr int64_t kKeyTile = 64;
 
 inline constexpr int64_t kCacheLine = 64;
 
-AG_INLINE int64_t round_up(int64_t n, int64_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
 // Row stride of a tile with n columns.
 template <class C>
 AG_INLINE int64_t padded(int64_t n) {
   return round_up(n, kLanes<C>);
 }
-AG_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-AG_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Few kv heads would leave threads idle: their queries, in `pieces` of equal size, are dealt out to
 // fixed sets. How many follows from the sizes alone, so the sums of the sets, added in their order,

@@ -1,4 +1,4 @@
-// What the pointwise kernels share: types, parallel loops and a vectorisable exponential.
+// What the pointwise kernels share: types and parallel loops.
 //
 // Everything here has internal linkage (see isa.h). Loop bodies get their pointers as locals, and
 // `omp simd` promises that no output overlaps an input except at the very same element.
@@ -119,30 +119,6 @@ template <class W, class F>
     }
     store<W>(y.row<W>(0) + begin, 0, width, y.accumulate, [&](int64_t j) { return total[j]; });
   });
-}
-
-[[gnu::always_inline]] inline double exponential(double x) { return __builtin_exp(x); }
-
-// exp(x) to about 1e-7 relative: x = n ln 2 + r, a polynomial of r, n into the exponent bits.
-// Results below 2^-126 are 0, above 2^127.5 infinite; NaN stays NaN.
-[[gnu::always_inline]] inline float exponential(float x) {
-  constexpr float kLowest = -87.336F, kHighest = 88.376F;
-  constexpr float kShifter = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
-  const float clamped = x < kLowest ? kLowest : (x > kHighest ? kHighest : x);
-  const float shifted = clamped * 1.44269504F + kShifter;
-  const float n = shifted - kShifter;
-  const float r = (clamped - n * 0.693359375F) + n * 2.12194440e-4F;
-  float p = 1.9875691500e-4F;
-  p = p * r + 1.3981999507e-3F;
-  p = p * r + 8.3334519073e-3F;
-  p = p * r + 4.1665795894e-2F;
-  p = p * r + 1.6666665459e-1F;
-  p = p * r + 5.0000001201e-1F;
-  const float value = p * (r * r) + r + 1.0F;
-  // The low bits of `shifted` hold n in two's complement; the shift drops the rest.
-  const uint32_t exponent = (__builtin_bit_cast(uint32_t, shifted) + 127U) << 23;
-  const float result = value * __builtin_bit_cast(float, exponent);
-  return x < kLowest ? 0.0F : (x > kHighest ? __builtin_inff() : result);
 }
 
 }  // namespace
