@@ -1,9 +1,12 @@
 #include "data/eval_windows.h"
+#include "tests/support/refusal.h"
 
 #include "tests/data/shard_files.h"
 
 namespace data {
 namespace {
+
+using test_support::expect_refusal;
 
 using core::ExitCode;
 using EvalWindowsTest = ShardFiles;
@@ -23,16 +26,16 @@ TEST_F(EvalWindowsTest, TakesTheFirstWindowsOnly) {
   EXPECT_EQ(two.count(), 2);
   EXPECT_EQ(two.available(), 4);
   std::vector<int32_t> ids(5);
-  expect_refused([&] { two.read(2, ids.data()); }, ExitCode::kInternal, {"below 2"});
+  expect_refusal(ExitCode::kInternal, "below 2", [&] { two.read(2, ids.data()); });
   EXPECT_EQ(EvalWindows(at("a.ds"), 100, 5, 50).count(), 4);
 }
 
 TEST_F(EvalWindowsTest, RefusesWindowsWithoutTargets) {
   const auto path = write_run("a.ds", 0, 23);
-  expect_refused([&] { EvalWindows(path, 100, 1); }, ExitCode::kBadConfig, {"sequence_length"});
-  expect_refused([&] { EvalWindows(path, 100, 5, -1); }, ExitCode::kBadConfig, {"max_windows"});
-  expect_refused([&] { EvalWindows(path, 100, 24); }, ExitCode::kBadData,
-                 {"at least 24", "got 23"});
+  expect_refusal(ExitCode::kBadConfig, "sequence_length", [&] { EvalWindows(path, 100, 1); });
+  expect_refusal(ExitCode::kBadConfig, "max_windows", [&] { EvalWindows(path, 100, 5, -1); });
+  expect_refusal(ExitCode::kBadData, {"at least 24", "got 23"},
+                 [&] { EvalWindows(path, 100, 24); });
 }
 
 }  // namespace

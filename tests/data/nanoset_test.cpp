@@ -1,4 +1,5 @@
 #include "data/nanoset.h"
+#include "tests/support/refusal.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,8 @@
 
 namespace data {
 namespace {
+
+using test_support::expect_refusal;
 
 namespace fs = std::filesystem;
 using core::ExitCode;
@@ -75,8 +78,8 @@ TEST_F(NanosetTest, TheOrderDoesNotDependOnHowManySamplesAreNeeded) {
   const Nanoset few(config(5)), many(config(500));
   for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(sample_of(few, i), sample_of(many, i));
   int32_t ids[kLength + 1];
-  expect_refused([&] { few.sample(5, ids); }, ExitCode::kInternal, {"below 5", "got 5"});
-  expect_refused([&] { few.sample(-1, ids); }, ExitCode::kInternal, {"got -1"});
+  expect_refusal(ExitCode::kInternal, {"below 5", "got 5"}, [&] { few.sample(5, ids); });
+  expect_refusal(ExitCode::kInternal, "got -1", [&] { few.sample(-1, ids); });
 }
 
 TEST_F(NanosetTest, WithoutWeightsEveryDatasetIsReadOncePerEpoch) {
@@ -90,10 +93,10 @@ TEST_F(NanosetTest, WithoutWeightsEveryDatasetIsReadOncePerEpoch) {
 }
 
 TEST_F(NanosetTest, RefusesConfigurationsThatMeanNothing) {
-  const auto refused = [&](auto change, ExitCode code, const std::vector<std::string>& parts) {
+  const auto refused = [&](auto change, ExitCode code, std::initializer_list<std::string> parts) {
     NanosetConfig wrong = config(60);
     change(wrong);
-    expect_refused([&] { Nanoset{wrong}; }, code, parts);
+    expect_refusal(code, parts, [&] { Nanoset{wrong}; });
   };
   refused([](auto& c) { c.weights = {0.5}; }, ExitCode::kBadConfig, {"5 datasets", "got 1"});
   refused([](auto& c) { c.weights[1] = -1; }, ExitCode::kBadConfig, {"dataset_weights[1]"});
@@ -114,12 +117,12 @@ TEST_F(NanosetTest, ChecksIdsAgainstTheVocabulary) {
   NanosetConfig small = config(21);
   small.vocab_size = 4000;  // dataset 4 begins with 4000
   const Nanoset nanoset(small);
-  expect_refused([&] { nanoset.check_vocab(9999); }, ExitCode::kBadData,
-                 {"a.ds:token 28:", "got 9999"});
+  expect_refusal(ExitCode::kBadData, {"a.ds:token 28:", "got 9999"},
+                 [&] { nanoset.check_vocab(9999); });
   EXPECT_NO_THROW(nanoset.check_vocab(10000));
   int32_t ids[kLength + 1];
-  expect_refused([&] { nanoset.sample(10, ids); }, ExitCode::kBadData,
-                 {"e.ds:token 0:", "got 4000"});
+  expect_refusal(ExitCode::kBadData, {"e.ds:token 0:", "got 4000"},
+                 [&] { nanoset.sample(10, ids); });
 }
 
 TEST_F(NanosetTest, FingerprintFollowsContentOrderAndWeightsNotThePlace) {
@@ -192,19 +195,19 @@ TEST_F(NanosetTest, AStageCountsItsSamplesFromItsOwnStart) {
   EXPECT_TRUE(std::equal(third.begin(), third.end() - 1, inputs.begin()));
   EXPECT_EQ(stages.describe()[1]["name"], "decay");
   for (const int64_t step : {0, 11})
-    expect_refused([&] { stages.stage_of(step); }, ExitCode::kInternal, {"training step"});
-  expect_refused([&] { stages.read_micro_batch(1, 3, inputs.data(), targets.data()); },
-                 ExitCode::kInternal, {"micro-batch", "below 3"});
+    expect_refusal(ExitCode::kInternal, "training step", [&] { stages.stage_of(step); });
+  expect_refusal(ExitCode::kInternal, {"micro-batch", "below 3"},
+                 [&] { stages.read_micro_batch(1, 3, inputs.data(), targets.data()); });
 }
 
 TEST_F(NanosetTest, RefusesStagesThatDoNotFit) {
   const auto refused = [&](const std::vector<int64_t>& starts, auto change,
-                           const std::vector<std::string>& parts) {
+                           std::initializer_list<std::string> parts) {
     BatchPlan wrong = plan();
     change(wrong);
     std::vector<DataStage> stages;
     for (const int64_t start : starts) stages.push_back({"s", start, {folders_[0]}, {1.0}, 1});
-    expect_refused([&] { NanosetStages(stages, wrong); }, ExitCode::kBadConfig, parts);
+    expect_refusal(ExitCode::kBadConfig, parts, [&] { NanosetStages(stages, wrong); });
   };
   const auto same = [](BatchPlan&) {};
   refused({}, same, {"data_stages", "at least one"});

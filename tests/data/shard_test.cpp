@@ -1,4 +1,5 @@
 #include "data/shard.h"
+#include "tests/support/refusal.h"
 
 #include <chrono>
 
@@ -7,6 +8,8 @@
 
 namespace data {
 namespace {
+
+using test_support::expect_refusal;
 
 namespace fs = std::filesystem;
 using core::ExitCode;
@@ -38,32 +41,33 @@ TEST_F(ShardTest, MetadataDecidesTheTokenSize) {
 }
 
 TEST_F(ShardTest, RefusesMissingEmptyAndCutFiles) {
-  expect_refused([&] { Shard(at("no.ds"), 100); }, ExitCode::kMissingInput,
-                 {"no.ds", "mha2mla tokenize --tokenizer MODEL --out", "no INPUT"});
-  expect_refused([&] { Shard(write("empty.ds", ""), 100); }, ExitCode::kBadData,
-                 {"empty.ds", "an empty shard"});
-  expect_refused([&] { Shard(write("odd.ds", "abc"), 100); }, ExitCode::kBadData,
-                 {"odd.ds", "multiple of the token size 2", "3 bytes"});
-  expect_refused([&] { Shard(write("six.ds", "abcdef"), 70000); }, ExitCode::kBadData,
-                 {"six.ds", "multiple of the token size 4", "6 bytes"});
-  expect_refused([&] { Shard(write("plain.ds", "abcd")); }, ExitCode::kBadData,
-                 {"token size", "known vocabulary size"});
+  expect_refusal(ExitCode::kMissingInput,
+                 {"no.ds", "mha2mla tokenize --tokenizer MODEL --out", "no INPUT"},
+                 [&] { Shard(at("no.ds"), 100); });
+  expect_refusal(ExitCode::kBadData, {"empty.ds", "an empty shard"},
+                 [&] { Shard(write("empty.ds", ""), 100); });
+  expect_refusal(ExitCode::kBadData, {"odd.ds", "multiple of the token size 2", "3 bytes"},
+                 [&] { Shard(write("odd.ds", "abc"), 100); });
+  expect_refusal(ExitCode::kBadData, {"six.ds", "multiple of the token size 4", "6 bytes"},
+                 [&] { Shard(write("six.ds", "abcdef"), 70000); });
+  expect_refusal(ExitCode::kBadData, {"token size", "known vocabulary size"},
+                 [&] { Shard(write("plain.ds", "abcd")); });
   fs::create_directory(at("folder.ds"));
-  expect_refused([&] { Shard(at("folder.ds"), 100); }, ExitCode::kMissingInput, {"regular file"});
+  expect_refusal(ExitCode::kMissingInput, "regular file", [&] { Shard(at("folder.ds"), 100); });
 }
 
 TEST_F(ShardTest, RefusesTwoByteShardOfALargeVocabulary) {
   const fs::path path = write_run("a.ds", 0, 4);
   write("a.ds.metadata", "t|2\n4\n4.00 T");
-  expect_refused([&] { Shard(path, 151936); }, ExitCode::kBadData,
-                 {"a.ds", "4 bytes for a vocabulary of 151936", "got 2"});
+  expect_refusal(ExitCode::kBadData, {"a.ds", "4 bytes for a vocabulary of 151936", "got 2"},
+                 [&] { Shard(path, 151936); });
 }
 
 TEST_F(ShardTest, RefusesBrokenMetadata) {
   const fs::path path = write_run("a.ds", 0, 4);
-  const auto refused = [&](const std::string& text, const std::vector<std::string>& parts) {
+  const auto refused = [&](const std::string& text, std::initializer_list<std::string> parts) {
     write("a.ds.metadata", text);
-    expect_refused([&] { Shard(path, 100); }, ExitCode::kBadData, parts);
+    expect_refusal(ExitCode::kBadData, parts, [&] { Shard(path, 100); });
   };
   refused("", {"a.ds.metadata:1:", "token size"});
   refused("name\n4", {":1:", "token size", "\"name\""});
@@ -78,9 +82,9 @@ TEST_F(ShardTest, RefusesBrokenMetadata) {
 TEST_F(ShardTest, RefusesBrokenIndex) {
   const fs::path path = write_run("a.ds", 0, 10);
   const auto refused = [&](const std::vector<uint64_t>& ends,
-                           const std::vector<std::string>& parts) {
+                           std::initializer_list<std::string> parts) {
     write_words("a.ds.index", ends);
-    expect_refused([&] { Shard(path, 100); }, ExitCode::kBadData, parts);
+    expect_refusal(ExitCode::kBadData, parts, [&] { Shard(path, 100); });
   };
   write_words<uint64_t>("a.ds.index", {3, 3, 10});
   EXPECT_EQ(Shard(path, 100).tokens(), 10);
@@ -89,21 +93,22 @@ TEST_F(ShardTest, RefusesBrokenIndex) {
   refused({3, 11}, {"byte 8", "got 11"});
   refused({}, {"8 bytes per document", "0 bytes"});
   write("a.ds.index", "123456789");
-  expect_refused([&] { Shard(path, 100); }, ExitCode::kBadData, {"9 bytes"});
+  expect_refusal(ExitCode::kBadData, "9 bytes", [&] { Shard(path, 100); });
 }
 
 TEST_F(ShardTest, NamesTheFirstIdOutsideTheVocabulary) {
   const fs::path path = write_words<uint16_t>("a.ds", {1, 99, 100, 101});
-  const std::vector<std::string> parts = {"a.ds:token 2:", "vocabulary size 100", "got 100"};
+  const std::initializer_list<std::string> parts = {"a.ds:token 2:", "vocabulary size 100",
+                                                    "got 100"};
   const Shard shard(path, 100);
-  expect_refused([&] { shard.check_vocab(100); }, ExitCode::kBadData, parts);
+  expect_refusal(ExitCode::kBadData, parts, [&] { shard.check_vocab(100); });
   EXPECT_NO_THROW(shard.check_vocab(102));
   int32_t ids[3];
   EXPECT_NO_THROW(shard.read(0, 2, ids));
-  expect_refused([&] { shard.read(1, 3, ids); }, ExitCode::kBadData, parts);
+  expect_refusal(ExitCode::kBadData, parts, [&] { shard.read(1, 3, ids); });
   write("b.ds.metadata", "t|4\n1\n");
   const Shard wide(write_words<uint32_t>("b.ds", {0x80000000u}));
-  expect_refused([&] { wide.read(0, 1, ids); }, ExitCode::kBadData, {"token 0", "2147483648"});
+  expect_refusal(ExitCode::kBadData, {"token 0", "2147483648"}, [&] { wide.read(0, 1, ids); });
 }
 
 TEST_F(ShardTest, RefusesRangesOutsideTheShard) {
@@ -113,7 +118,7 @@ TEST_F(ShardTest, RefusesRangesOutsideTheShard) {
   const std::vector<std::pair<int64_t, int64_t>> ranges = {
       {0, 5}, {-1, 2}, {4, 1}, {2, -1}, {INT64_MAX, INT64_MAX}};
   for (const auto& [begin, count] : ranges)
-    expect_refused([&] { shard.read(begin, count, ids); }, ExitCode::kInternal, {"token range"});
+    expect_refusal(ExitCode::kInternal, "token range", [&] { shard.read(begin, count, ids); });
 }
 
 TEST_F(ShardTest, NoticesAFileThatChangesDuringTheRun) {
@@ -122,11 +127,11 @@ TEST_F(ShardTest, NoticesAFileThatChangesDuringTheRun) {
   int32_t ids[4];
   shard.read(0, 4, ids);
   fs::resize_file(path, 2);  // reading the map now would be a bus error
-  expect_refused([&] { shard.read(0, 4, ids); }, ExitCode::kBadData,
-                 {"a.ds", "8 bytes", "a changed file of 2 bytes"});
+  expect_refusal(ExitCode::kBadData, {"a.ds", "8 bytes", "a changed file of 2 bytes"},
+                 [&] { shard.read(0, 4, ids); });
   fs::resize_file(path, 8);
   fs::last_write_time(path, fs::last_write_time(path) + std::chrono::seconds(5));
-  expect_refused([&] { shard.read(0, 4, ids); }, ExitCode::kBadData, {"a changed file"});
+  expect_refusal(ExitCode::kBadData, "a changed file", [&] { shard.read(0, 4, ids); });
 }
 
 TEST_F(ShardTest, FingerprintKnowsSizeHeadAndTail) {
@@ -154,21 +159,21 @@ TEST_F(ShardTest, FolderIsReadInDatatroveOrder) {
 
 TEST_F(ShardTest, FoldersWithoutShardsSayWhatToRun) {
   const std::string command = "run: mha2mla tokenize --tokenizer MODEL --out ";
-  expect_refused([&] { list_shards(at("none")); }, ExitCode::kMissingInput,
-                 {"none", command + at("none").string() + " INPUT..."});
+  expect_refusal(ExitCode::kMissingInput, {"none", command + at("none").string() + " INPUT..."},
+                 [&] { list_shards(at("none")); });
   fs::create_directory(at("empty"));
-  expect_refused([&] { list_shards(at("empty")); }, ExitCode::kMissingInput,
-                 {"no .ds file", command});
+  expect_refusal(ExitCode::kMissingInput, {"no .ds file", command},
+                 [&] { list_shards(at("empty")); });
   for (const char* name : {"train.parquet", "train.jsonl", "train.jsonl.zst", "train.txt.gz"}) {
     const fs::path file = write(std::string("raw-") + name + "/" + name, "x");
-    expect_refused([&] { list_shards(file.parent_path()); }, ExitCode::kMissingInput,
-                   {"raw text", command});
-    expect_refused([&] { list_shards(file); }, ExitCode::kMissingInput, {"raw text", command});
+    expect_refusal(ExitCode::kMissingInput, {"raw text", command},
+                   [&] { list_shards(file.parent_path()); });
+    expect_refusal(ExitCode::kMissingInput, {"raw text", command}, [&] { list_shards(file); });
   }
   write_run("prose.ds", 0, 4);
-  expect_refused([&] { list_shards(at("prose")); }, ExitCode::kMissingInput,
-                 {"did you mean", "prose.ds?"});
-  expect_refused([&] { list_shards(write("x.bin", "ab")); }, ExitCode::kBadData, {"x.bin"});
+  expect_refusal(ExitCode::kMissingInput, {"did you mean", "prose.ds?"},
+                 [&] { list_shards(at("prose")); });
+  expect_refusal(ExitCode::kBadData, "x.bin", [&] { list_shards(write("x.bin", "ab")); });
 }
 
 TEST_F(ShardTest, WindowsGoFileByFileWithoutTails) {
@@ -186,14 +191,14 @@ TEST_F(ShardTest, WindowsGoFileByFileWithoutTails) {
     EXPECT_EQ(ids, expected[static_cast<size_t>(i)]);
   }
   int32_t ids[3];
-  expect_refused([&] { set.read(3, ids); }, ExitCode::kInternal, {"below 3"});
-  expect_refused([&] { set.read(-1, ids); }, ExitCode::kInternal, {"-1"});
+  expect_refusal(ExitCode::kInternal, "below 3", [&] { set.read(3, ids); });
+  expect_refusal(ExitCode::kInternal, "-1", [&] { set.read(-1, ids); });
 }
 
 TEST_F(ShardTest, RefusesASetWithoutOneWindow) {
-  expect_refused([&] { ShardSet(write_run("a.ds", 0, 900), 1025, 1000); }, ExitCode::kBadData,
-                 {"a.ds", "at least 1025", "got 900"});
-  expect_refused([&] { ShardSet(at("a.ds"), 0, 1000); }, ExitCode::kBadConfig, {"window"});
+  expect_refusal(ExitCode::kBadData, {"a.ds", "at least 1025", "got 900"},
+                 [&] { ShardSet(write_run("a.ds", 0, 900), 1025, 1000); });
+  expect_refusal(ExitCode::kBadConfig, "window", [&] { ShardSet(at("a.ds"), 0, 1000); });
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include "data/shard_writer.h"
+#include "tests/support/refusal.h"
 
 #include <nlohmann/json.hpp>
 
@@ -8,6 +9,9 @@
 
 namespace data {
 namespace {
+
+using test_support::expect_refusal;
+using test_support::slurp;
 
 namespace fs = std::filesystem;
 using core::ExitCode;
@@ -31,10 +35,11 @@ TEST_F(ShardWriterTest, WritesTheFourFilesOfAShard) {
   writer.finish();
   EXPECT_EQ(writer.path(), at("out/part.ds"));
   EXPECT_EQ(names().size(), 4u);
-  EXPECT_EQ(read(at("out/part.ds")), std::string("\x02\x01\xE7\x03\x07\x00\x07\x00", 8));
-  EXPECT_EQ(read(at("out/part.ds.index")), std::string("\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0", 16));
-  EXPECT_EQ(read(at("out/part.ds.metadata")), "org/name|2\n4\n4.00 T");
-  const auto record = nlohmann::json::parse(read(at("out/part.ds.json")));
+  EXPECT_EQ(slurp(at("out/part.ds")), std::string("\x02\x01\xE7\x03\x07\x00\x07\x00", 8));
+  EXPECT_EQ(slurp(at("out/part.ds.index")),
+            std::string("\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0", 16));
+  EXPECT_EQ(slurp(at("out/part.ds.metadata")), "org/name|2\n4\n4.00 T");
+  const auto record = nlohmann::json::parse(slurp(at("out/part.ds.json")));
   const nlohmann::json expected = {{"format", "nanoset"},
                                    {"tokenizer_name", "org/name"},
                                    {"tokenizer_hash", "00ff"},
@@ -61,7 +66,7 @@ TEST_F(ShardWriterTest, TokenSizeFollowsTheVocabulary) {
     EXPECT_EQ(shard.tokens(), 2);
     EXPECT_EQ(shard.max_token_id(), vocab - 1);
   }
-  EXPECT_EQ(nlohmann::json::parse(read(at("a.ds.json")))["eos"], "none");
+  EXPECT_EQ(nlohmann::json::parse(slurp(at("a.ds.json")))["eos"], "none");
 }
 
 TEST_F(ShardWriterTest, LargeShardsReadBack) {
@@ -81,21 +86,21 @@ TEST_F(ShardWriterTest, LargeShardsReadBack) {
     shard.read(int64_t{d} * kLength, kLength, ids.data());
     for (int i = 0; i < kLength; ++i) ASSERT_EQ(ids[static_cast<size_t>(i)], (d * 31 + i) % 50000);
   }
-  EXPECT_EQ(read(at("a.ds.metadata")), "org/name|2\n2100000\n2.10 MT");
+  EXPECT_EQ(slurp(at("a.ds.metadata")), "org/name|2\n2100000\n2.10 MT");
 }
 
 TEST_F(ShardWriterTest, VerifyNoticesAFlippedBit) {
   ShardWriter writer(at("a"), origin(1000));
   writer.append(Ids(5000, 3));
   writer.finish();
-  std::string bytes = read(at("a.ds"));
+  std::string bytes = slurp(at("a.ds"));
   bytes[4999] = static_cast<char>(bytes[4999] ^ 1);
   write("a.ds", bytes);
-  expect_refused([&] { Shard(at("a.ds"), 1000).verify_content(); }, ExitCode::kBadData,
-                 {"a.ds", "content hash", "damaged"});
+  expect_refusal(ExitCode::kBadData, {"a.ds", "content hash", "damaged"},
+                 [&] { Shard(at("a.ds"), 1000).verify_content(); });
   write("a.ds.json", "[]");
-  expect_refused([&] { Shard(at("a.ds"), 1000).verify_content(); }, ExitCode::kBadData,
-                 {"a.ds.json", "xxh3_128"});
+  expect_refusal(ExitCode::kBadData, {"a.ds.json", "xxh3_128"},
+                 [&] { Shard(at("a.ds"), 1000).verify_content(); });
   fs::remove(at("a.ds.json"));
   EXPECT_FALSE(Shard(at("a.ds"), 1000).verify_content());
 }
@@ -107,25 +112,23 @@ TEST_F(ShardWriterTest, LeavesNothingBehindWhenItDoesNotFinish) {
     writer.append(Ids(2 << 20, 3));
   }
   EXPECT_EQ(names(), std::vector<std::string>{"a.ds"});
-  EXPECT_EQ(read(at("a.ds")), "before");
+  EXPECT_EQ(slurp(at("a.ds")), "before");
   ShardWriter empty(at("b"), origin(1000));
-  expect_refused([&] { empty.finish(); }, ExitCode::kBadData, {"b.ds", "tokens", "none"});
+  expect_refusal(ExitCode::kBadData, {"b.ds", "tokens", "none"}, [&] { empty.finish(); });
   EXPECT_FALSE(fs::exists(at("b.ds")) || fs::exists(at("b.ds.index")));
 }
 
 TEST_F(ShardWriterTest, RefusesIdsOutsideTheVocabulary) {
   ShardWriter writer(at("a"), origin(1000));
   writer.append(Ids{1});
-  expect_refused(
-      [&] {
-        writer.append(Ids{999, 1000});
-      },
-      ExitCode::kBadData, {"document 1", "vocabulary size 1000", "got 1000"});
+  expect_refusal(ExitCode::kBadData, {"document 1", "vocabulary size 1000", "got 1000"}, [&] {
+    writer.append(Ids{999, 1000});
+  });
   for (const int64_t vocab : {int64_t{0}, int64_t{-1}, int64_t{1} << 31})
-    expect_refused([&] { ShardWriter(at("b"), origin(vocab)); }, ExitCode::kBadConfig,
-                   {"vocabulary size"});
-  expect_refused([&] { ShardWriter(at("b"), origin(10, 10)); }, ExitCode::kBadConfig, {"eos id"});
-  expect_refused([&] { ShardWriter(at("b/"), origin(10)); }, ExitCode::kUsage, {"output prefix"});
+    expect_refusal(ExitCode::kBadConfig, "vocabulary size",
+                   [&] { ShardWriter(at("b"), origin(vocab)); });
+  expect_refusal(ExitCode::kBadConfig, "eos id", [&] { ShardWriter(at("b"), origin(10, 10)); });
+  expect_refusal(ExitCode::kUsage, "output prefix", [&] { ShardWriter(at("b/"), origin(10)); });
 }
 
 }  // namespace

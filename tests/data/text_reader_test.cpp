@@ -1,4 +1,5 @@
 #include "data/text_reader.h"
+#include "tests/support/refusal.h"
 
 #include <zlib.h>
 #include <zstd.h>
@@ -9,6 +10,8 @@
 
 namespace data {
 namespace {
+
+using test_support::expect_refusal;
 
 namespace fs = std::filesystem;
 using core::ExitCode;
@@ -25,9 +28,9 @@ class TextReaderTest : public ShardFiles {
   }
 
   void refused(const std::string& name, const std::string& bytes,
-               const std::vector<std::string>& parts, TextReaderOptions options = {}) const {
+               std::initializer_list<std::string> parts, TextReaderOptions options = {}) const {
     const fs::path path = write(name, bytes);
-    expect_refused([&] { texts(path, options); }, ExitCode::kBadData, parts);
+    expect_refusal(ExitCode::kBadData, parts, [&] { texts(path, options); });
   }
 };
 
@@ -196,21 +199,19 @@ TEST_F(TextReaderTest, RefusesFilesThatChangeWhileTheyAreRead) {
   Document document;
   ASSERT_TRUE(reader.next(document));
   std::ofstream(path, std::ios::app) << "{\"text\":\"more\"}\n";
-  expect_refused(
-      [&] {
-        while (reader.next(document)) {
-        }
-      },
-      ExitCode::kBadData, {"a.jsonl", "written to while it was read"});
+  expect_refusal(ExitCode::kBadData, {"a.jsonl", "written to while it was read"}, [&] {
+    while (reader.next(document)) {
+    }
+  });
 }
 
 TEST_F(TextReaderTest, RefusesOtherNamesAndMissingFiles) {
   refused("a.parquet", "x", {"file name", ".jsonl or .txt", "a.parquet"});
   refused("a.gz", gzip("x"), {"file name"});
   refused("a.json", "{}", {"file name"});
-  expect_refused([&] { TextReader(at("no.jsonl")); }, ExitCode::kMissingInput, {"no.jsonl"});
+  expect_refusal(ExitCode::kMissingInput, "no.jsonl", [&] { TextReader(at("no.jsonl")); });
   fs::create_directory(at("folder.txt"));
-  expect_refused([&] { TextReader(at("folder.txt")); }, ExitCode::kMissingInput, {"regular file"});
+  expect_refusal(ExitCode::kMissingInput, "regular file", [&] { TextReader(at("folder.txt")); });
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include "data/tokenize_files.h"
+#include "tests/support/refusal.h"
 
 #include <atomic>
 #include <chrono>
@@ -10,6 +11,9 @@
 
 namespace data {
 namespace {
+
+using test_support::expect_refusal;
+using test_support::slurp;
 
 namespace fs = std::filesystem;
 using core::ExitCode;
@@ -26,7 +30,7 @@ class TokenizeFilesTest : public ShardFiles {
   }
 
   static std::string ids_of(const fs::path& shard) {
-    const std::string bytes = read(shard);
+    const std::string bytes = slurp(shard);
     std::string text;
     for (size_t i = 0; i + 1 < bytes.size(); i += 2)
       text += bytes[i + 1] != 0 ? '|' : bytes[i];  // id 256 is the end of text
@@ -51,7 +55,7 @@ TEST_F(TokenizeFilesTest, DocumentsFollowInTheOrderOfTheInput) {
   EXPECT_EQ(result.tokens, 19);
   EXPECT_EQ(result.token_size, 2);
   EXPECT_EQ(ids_of(result.shard), "one|two|three|four|");
-  const auto record = nlohmann::json::parse(read(at("out.ds.json")));
+  const auto record = nlohmann::json::parse(slurp(at("out.ds.json")));
   EXPECT_EQ(record["inputs"], nlohmann::json({"a.jsonl", "b.txt", "c.jsonl"}));
   EXPECT_EQ(record["key"], "text");
   EXPECT_EQ(ids_of(tokenize_files(inputs, at("plain"), origin({}), bytes_encoder).shard),
@@ -82,10 +86,10 @@ TEST_F(TokenizeFilesTest, AnyNumberOfThreadsWritesTheSameBytes) {
     EXPECT_EQ(last.input_total, lines.size());
     EXPECT_EQ(last.documents, 10000);
     if (threads == 1) {
-      first = read(at("out.ds"));
-      index = read(at("out.ds.index"));
+      first = slurp(at("out.ds"));
+      index = slurp(at("out.ds.index"));
     }
-    EXPECT_TRUE(read(at("out.ds")) == first && read(at("out.ds.index")) == index);
+    EXPECT_TRUE(slurp(at("out.ds")) == first && slurp(at("out.ds.index")) == index);
   }
 }
 
@@ -95,15 +99,13 @@ TEST_F(TokenizeFilesTest, WritesNothingWhenAnyInputIsBad) {
   const auto run = [&](const std::vector<fs::path>& inputs) {
     tokenize_files(inputs, at("out"), origin(256), bytes_encoder);
   };
-  expect_refused([&] { run({good, bad}); }, ExitCode::kBadData, {"b.jsonl:2:"});
-  expect_refused([&] { run({good, at("none.txt")}); }, ExitCode::kMissingInput, {"none.txt"});
-  expect_refused([&] { run({}); }, ExitCode::kUsage, {"input"});
+  expect_refusal(ExitCode::kBadData, "b.jsonl:2:", [&] { run({good, bad}); });
+  expect_refusal(ExitCode::kMissingInput, "none.txt", [&] { run({good, at("none.txt")}); });
+  expect_refusal(ExitCode::kUsage, "input", [&] { run({}); });
   EXPECT_EQ(names().size(), 2u);
-  expect_refused(
-      [&] {
-        tokenize_files(std::vector{write("e.txt", "")}, at("out"), origin({}), bytes_encoder);
-      },
-      ExitCode::kBadData, {"out.ds", "tokens"});
+  expect_refusal(ExitCode::kBadData, {"out.ds", "tokens"}, [&] {
+    tokenize_files(std::vector{write("e.txt", "")}, at("out"), origin({}), bytes_encoder);
+  });
   EXPECT_FALSE(fs::exists(at("out.ds")));
 }
 
@@ -119,8 +121,9 @@ TEST_F(TokenizeFilesTest, TheFirstDocumentThatFailsIsTheOneReported) {
   };
   TokenizeOptions options;
   options.threads = 4;
-  expect_refused([&] { tokenize_files(inputs, at("out"), origin({}), failing, options); },
-                 ExitCode::kBadData, {"error: 10:"});
+  expect_refusal(ExitCode::kBadData, "error: 10:", [&] {
+    tokenize_files(inputs, at("out"), origin({}), failing, options);
+  });
 }
 
 }  // namespace

@@ -14,6 +14,8 @@
 #include "data/byte_level.h"
 #include "data/tokenizer.h"
 #include "data/utf8.h"
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace data {
 namespace {
@@ -41,32 +43,16 @@ json small_tokenizer() {
 
 class TokenizerLoad : public testing::Test {
  protected:
-  TokenizerLoad()
-      : folder_(std::filesystem::temp_directory_path() /
-                ("tokenizer_load_" + std::to_string(getpid()))) {
-    std::filesystem::create_directories(folder_);
-  }
-  ~TokenizerLoad() override { std::filesystem::remove_all(folder_); }
-
   std::string file() const { return (folder_ / "tokenizer.json").string(); }
   Tokenizer load_text(const std::string& text) const {
-    std::ofstream(file(), std::ios::binary) << text;
+    temporary_.write("tokenizer.json", text);
     return Tokenizer::load(folder_);
   }
   Tokenizer load(const json& value) const { return load_text(value.dump()); }
 
   void expect_refused(const std::string& text, const std::string& fragment) const {
-    try {
-      load_text(text);
-      ADD_FAILURE() << "loaded, but should have been refused with: " << fragment;
-    } catch (const core::Error& error) {
-      const std::string what = error.what();
-      EXPECT_EQ(error.code(), core::ExitCode::kBadData) << what;
-      EXPECT_EQ(what.find(file() + ":"), 0u) << what;
-      EXPECT_NE(what.find(fragment), std::string::npos) << what;
-      EXPECT_EQ(what.find('\n'), std::string::npos) << what;
-      EXPECT_LT(what.size(), 700u) << what;
-    }
+    test_support::expect_refusal(core::ExitCode::kBadData, {file() + ":", fragment},
+                                 [&] { load_text(text); });
   }
   // Sets the value at a JSON pointer of the small tokenizer and expects the refusal.
   void expect_refused_with(const std::string& pointer, const json& value,
@@ -77,7 +63,8 @@ class TokenizerLoad : public testing::Test {
     expect_refused(edited.dump(), fragment);
   }
 
-  std::filesystem::path folder_;
+  test_support::TemporaryFolder temporary_;
+  const std::filesystem::path& folder_ = temporary_.path();
 };
 
 using Ids = std::vector<uint32_t>;

@@ -1,5 +1,9 @@
 // Checkpoints: exact round trips, equal bytes for equal state, and no damage that goes unnoticed or
 // costs more than the damaged checkpoint.
+#include <gtest/gtest.h>
+
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/checkpoint.h"
 
 #include <sys/mount.h>
@@ -12,15 +16,15 @@
 
 #include "core/hash.h"
 #include "core/io.h"
-#include "tests/trainer/temporary_folder.h"
 #include "trainer/retention.h"
 
 namespace {
 
 using ag::Shape;
 using ag::Tensor;
+namespace fs = std::filesystem;
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 using nlohmann::json;
 
 // A trainer in small: weights, moments, a step counter, an rng; each step depends on all of them.

@@ -1,4 +1,8 @@
 // Saving beside training: what is saved is the state of the moment, whatever happens to it later.
+#include <gtest/gtest.h>
+
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/checkpoint_writer.h"
 
 #include <limits>
@@ -7,12 +11,12 @@
 #include "core/failpoint.h"
 #include "core/file.h"
 #include "core/hash.h"
-#include "tests/trainer/temporary_folder.h"
 
 namespace {
 
+namespace fs = std::filesystem;
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 using nlohmann::json;
 
 constexpr int64_t kElements = 100'000;  // more than one piece of a snapshot

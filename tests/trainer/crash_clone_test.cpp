@@ -1,18 +1,21 @@
 // Power loss at any moment of a run that saves and removes checkpoints: from the first acknowledged
 // one on there is a valid checkpoint, at least as new, with the right contents.
+#include <gtest/gtest.h>
+
 #include "tests/support/crash_clone.h"
+#include "tests/support/temporary_folder.h"
 
 #include <algorithm>
 
 #include "core/file.h"
 #include "tests/trainer/small_state.h"
-#include "tests/trainer/temporary_folder.h"
 #include "trainer/retention.h"
 
 namespace {
 
+namespace fs = std::filesystem;
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 using test_support::CrashJournal;
 
 struct Acknowledgement {

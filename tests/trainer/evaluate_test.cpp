@@ -1,16 +1,19 @@
 // Held-out loss: the protocol on a golden model, sources of ids, and how two models agree.
+#include <gtest/gtest.h>
+
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/evaluate.h"
 
 #include "core/error.h"
 #include "tests/support/mla_golden.h"
-#include "tests/trainer/temporary_folder.h"
 #include "trainer/agreement.h"
 #include "trainer/id_source.h"
 
 namespace {
 
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 using test_support::golden;
 
 const char kFixture[] = "llama-gqa-tied";

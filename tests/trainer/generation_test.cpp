@@ -1,16 +1,19 @@
 // Generation from the cache: the golden greedy texts, sampling, and text that arrives in pieces.
+#include <gtest/gtest.h>
+
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/generation.h"
 
 #include <fstream>
 
 #include "core/text.h"
 #include "tests/support/mla_golden.h"
-#include "tests/trainer/temporary_folder.h"
 
 namespace {
 
 using namespace trainer;
-using trainer_test::caught;
+using test_support::caught;
 
 class GoldenGeneration : public testing::TestWithParam<std::string> {};
 

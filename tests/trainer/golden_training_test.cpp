@@ -1,7 +1,9 @@
 // Fine-tuning of converted models against an independent float64 implementation: losses and
 // gradient norms of five AdamW steps; and of a model whose heads and layers all differ.
+#include <gtest/gtest.h>
+
 #include "tests/support/mla_golden.h"
-#include "tests/trainer/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/model_folder.h"
 #include "trainer/optimizer.h"
 
@@ -92,7 +94,7 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, GoldenTraining, test_support::mla_fixtures(),
 
 // Every head another number of pairs, every layer another width and method.
 TEST(UnevenModel, ConvertsTravelsAndTrains) {
-  const trainer_test::TemporaryFolder folder;
+  const test_support::TemporaryFolder folder;
   const auto path = test_support::fixture_path("llama-headdim-bias");
   const model::Model source = model::import_hf(path);
   model::ModelSpec spec = source.spec;

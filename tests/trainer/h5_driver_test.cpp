@@ -1,4 +1,7 @@
 // The driver writes what HDF5's own "sec2" driver writes, and lets no failed call pass.
+#include <gtest/gtest.h>
+
+#include "tests/support/temporary_folder.h"
 #include "trainer/h5_driver.h"
 
 #include <hdf5.h>
@@ -8,13 +11,13 @@
 
 #include "core/io.h"
 #include "tests/support/refusal.h"
-#include "tests/trainer/temporary_folder.h"
 #include "trainer/h5.h"
 
 namespace {
 
+namespace fs = std::filesystem;
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 using core::io::Operation;
 
 // Groups, datasets from one byte to beyond HDF5's buffers, attributes, and a dataset overwritten.

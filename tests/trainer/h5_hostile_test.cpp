@@ -1,13 +1,17 @@
 // H509, H512: what HDF5 can hold and we never write is refused by name, before a value is read.
+#include <gtest/gtest.h>
+
 #include <hdf5.h>
 
-#include "tests/trainer/temporary_folder.h"
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/h5.h"
 
 namespace {
 
+namespace fs = std::filesystem;
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 
 // A file made with HDF5 itself. Identifiers other than the file live as long as the process.
 class HostileFile : public testing::Test {

@@ -1,11 +1,14 @@
 // Write-once HDF5 files: what goes in comes out, equal contents are equal bytes, everything that is
 // not exactly such a file is refused.
+#include <gtest/gtest.h>
+
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/h5.h"
 
 #include <limits>
 #include <map>
 
-#include "tests/trainer/temporary_folder.h"
 #include "trainer/h5_set.h"
 
 namespace {
@@ -13,8 +16,9 @@ namespace {
 using ag::DType;
 using ag::Shape;
 using ag::Tensor;
+namespace fs = std::filesystem;
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 
 template <class T>
 Tensor ramp(const Shape& shape) {

@@ -1,19 +1,22 @@
 // Every file operation of saving fails once, and from some operation on: what was saved before is
 // still there, what is told to be saved is, and nothing temporary stays.
+#include <gtest/gtest.h>
+
 #include <fmt/format.h>
 
 #include <set>
 
 #include "tests/support/io_fault.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/trainer/small_state.h"
-#include "tests/trainer/temporary_folder.h"
 #include "trainer/retention.h"
 #include "trainer/run_folder.h"
 
 namespace {
 
+namespace fs = std::filesystem;
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 using core::io::Operation;
 using nlohmann::json;
 using test_support::FaultKind;

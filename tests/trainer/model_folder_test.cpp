@@ -1,14 +1,18 @@
 // Model folders: what is saved is what is loaded, from each kind of folder, with pairs and widths
 // that differ between heads and layers.
+#include <gtest/gtest.h>
+
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/model_folder.h"
 
-#include "tests/trainer/temporary_folder.h"
 #include "trainer/checkpoint.h"
 
 namespace {
 
+namespace fs = std::filesystem;
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 
 const fs::path kSource = fs::path(MHA2MLA_TEST_DATA) / "llama-gqa-tied";
 

@@ -1,14 +1,16 @@
 // The parity report of a conversion, and the verb's rules about what is needed.
+#include <gtest/gtest.h>
+
+#include "tests/support/temporary_folder.h"
 #include "trainer/parity.h"
 
 #include "tests/support/mla_golden.h"
-#include "tests/trainer/temporary_folder.h"
 #include "trainer/id_source.h"
 
 namespace {
 
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 using model::LatentMethod;
 using model::RopeScore;
 using model::RopeStrategy;

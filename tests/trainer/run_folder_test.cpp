@@ -1,15 +1,19 @@
 // Run folders: one owner, configuration bytes as given, metrics without duplicates after a resume.
+#include <gtest/gtest.h>
+
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/run_folder.h"
 
 #include <cmath>
 
 #include "core/file.h"
-#include "tests/trainer/temporary_folder.h"
 
 namespace {
 
+namespace fs = std::filesystem;
 using namespace trainer;
-using namespace trainer_test;
+using namespace test_support;
 using nlohmann::json;
 
 TEST(RunFolder, HasOneOwnerAtATime) {

@@ -5,7 +5,7 @@
 
 #include "trainer/checkpoint.h"
 
-namespace trainer_test {
+namespace test_support {
 
 class SmallState {
  public:
@@ -56,4 +56,4 @@ class SmallState {
   trainer::StateRegistry registry_;
 };
 
-}  // namespace trainer_test
+}  // namespace test_support

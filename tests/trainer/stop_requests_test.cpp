@@ -10,7 +10,8 @@
 #include "core/stop.h"
 #include "data/tokenize_files.h"
 #include "model/convert.h"
-#include "temporary_folder.h"
+#include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/calibration.h"
 #include "trainer/evaluate.h"
 #include "trainer/model_folder.h"
@@ -21,13 +22,13 @@ namespace {
 namespace fs = std::filesystem;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
-using trainer_test::spill;
+using test_support::spill;
 
 class StopRequestsTest : public testing::Test {
  protected:
   void SetUp() override { core::reset_stop(); }
   void TearDown() override { core::reset_stop(); }
-  trainer_test::TemporaryFolder folder_;
+  test_support::TemporaryFolder folder_;
 };
 
 TEST_F(StopRequestsTest, TriggerFilesAreSeenOnceAndRemoved) {

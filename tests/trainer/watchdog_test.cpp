@@ -11,14 +11,14 @@
 #include <vector>
 
 #include "core/io.h"
-#include "temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace trainer {
 namespace {
 
 using namespace std::chrono_literals;
-using trainer_test::slurp;
-using trainer_test::spill;
+using test_support::slurp;
+using test_support::spill;
 namespace fs = std::filesystem;
 
 class WatchdogTest : public testing::Test {
@@ -64,7 +64,7 @@ class WatchdogTest : public testing::Test {
     return folder_ / ("hang-rank" + std::to_string(rank) + ".txt");
   }
 
-  trainer_test::TemporaryFolder folder_;
+  test_support::TemporaryFolder folder_;
   std::atomic<int> now_ = 1000, looks_ = 0;
   std::atomic<bool> forced_ = false;
 
