@@ -22,6 +22,9 @@ Value embedding(Tape& tape, Param& table, const Tensor& ids);
 // x [N, D] wide, weight [D] wide -> [N, D] of type `out`.  y = x / sqrt(mean(x^2) + eps) * weight
 Value rms_norm(const Value& x, Param& weight, double eps, DType out);
 
+// x [N, H*D] T, weight [D] wide -> the same shape: every head's D columns normalised by themselves.
+Value head_rms_norm(const Value& x, Param& weight, double eps);
+
 // x [N, D] T, weight [F, D], bias [F] or null -> [N, F] T.  y = x weight^T + bias
 Value linear(const Value& x, Param& weight, Param* bias);
 
@@ -46,7 +49,7 @@ struct RopeTable {
 
 // x [N, plan.columns] T -> the same shape, columns turned and placed as the plan says. Row n has
 // position first_position + n % tokens, which the table must hold, as it must every frequency of
-// the plan. `plan` and `table` must outlive the tape.
+// the plan. `plan` must outlive the tape.
 Value rope(const Value& x, const RopePlan& plan, const RopeTable& table, int64_t tokens,
            int64_t first_position);
 

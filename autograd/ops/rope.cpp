@@ -11,12 +11,12 @@ namespace {
 struct Rope {
   static constexpr const char* kName = "rope";
   const RopePlan* plan;
-  const RopeTable* table;
+  RopeTable table;
   int64_t tokens, first_position;
 
   void backward(Grads& g) const {
     kernels(g.out().device())
-        .rope(g.in(0), g.out(), *plan, table->cosine, table->sine, tokens, first_position,
+        .rope(g.in(0), g.out(), *plan, table.cosine, table.sine, tokens, first_position,
               /*inverse=*/true);
   }
 };
@@ -65,7 +65,7 @@ Value rope(const Value& x, const RopePlan& plan, const RopeTable& table, int64_t
   Tensor y = Tensor::like(x.data);
   kernels(y.device())
       .rope(y.view(), x.data, plan, table.cosine, table.sine, tokens, first_position, false);
-  return x.tape->record(Rope{&plan, &table, tokens, first_position}, {x}, y);
+  return x.tape->record(Rope{&plan, table, tokens, first_position}, {x}, y);
 }
 
 }  // namespace ag
