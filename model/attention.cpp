@@ -1,6 +1,6 @@
-// Dense:   q, k, v = x W;  partial RoPE on q and k.
+// Dense:   q, k, v = x W;  QK-norm if the model has it;  partial RoPE on q and k.
 // Latent:  q = x W_q;  k_rope = RoPE(x W_k_rope);  c = x W_down;  k_nope = c W_k_up;  v = c W_v_up.
-// (MHA2MLA, section 3; the softmax scale is 1 / sqrt of the source's head dim, whatever r and c.)
+// (MHA2MLA, section 3; the softmax scale is the source's, 1 / sqrt(D), whatever r and c.)
 #include "model/attention.h"
 
 #include <cmath>
@@ -30,6 +30,8 @@ Attention::Attention(const LlamaConfig& config, const AttentionSpec& spec, int64
       layer_(layer),
       config_(config),
       spec_(spec) {
+  q_norm_ = params.find(prefix_ + "q_norm.weight");
+  k_norm_ = params.find(prefix_ + "k_norm.weight");
   q_ = projection(params, "q");
   o_ = projection(params, "o");
   k_ = projection(params, "k");
@@ -50,7 +52,15 @@ Attention::Projection Attention::projection(ag::ParamStore& params, const std::s
   return {params.find(prefix_ + name + ".weight"), params.find(prefix_ + name + ".bias")};
 }
 
+Value Attention::norm_heads(const Value& x, ag::Param* gain) const {
+  return gain == nullptr ? x : ag::head_rms_norm(x, *gain, config_.rms_norm_eps);
+}
+
 ag::AttentionShape Attention::shape(const Position& at, int64_t keys) const {
+  // Why the factor is here and not in the cosines: all scores of the source have it, so those of
+  // columns that lost their rotation must keep it.
+  const double factor = config_.rope.attention_factor;
+  const double scale = factor * factor / std::sqrt(static_cast<double>(config_.head_dim));
   ag::AttentionShape s{.batch = at.batch,
                        .queries = at.tokens,
                        .keys = keys,
@@ -58,7 +68,7 @@ ag::AttentionShape Attention::shape(const Position& at, int64_t keys) const {
                        .kv_heads = config_.num_key_value_heads,
                        .head_dim = config_.head_dim,
                        .value_dim = config_.head_dim,
-                       .scale = 1 / std::sqrt(static_cast<double>(config_.head_dim)),
+                       .scale = scale,
                        .rope_begin = {},
                        .rope_width = {},
                        .nope_begin = {}};
@@ -78,21 +88,19 @@ ag::AttentionShape Attention::shape(const Position& at, int64_t keys) const {
 }
 
 Attention::KeyValue Attention::dense(const Value& x, const Value& q, const Position& at,
-                                     const ag::RopeTable& table, LayerCache* cache,
-                                     const QueryKeyObserver& observe) const {
-  const Value k = project(x, k_.weight, k_.bias);  // [N, G*D]
-  const Value v = project(x, v_.weight, v_.bias);  // [N, G*D]
+                                     LayerCache* cache, const QueryKeyObserver& observe) const {
+  const Value k = norm_heads(project(x, k_.weight, k_.bias), k_norm_);  // [N, G*D]
+  const Value v = project(x, v_.weight, v_.bias);                       // [N, G*D]
   if (observe) observe(layer_, q.data, k.data);
-  const Value turned = ag::rope(k, k_plan_, table, at.tokens, at.first_position);
+  const Value turned = ag::rope(k, k_plan_, at.table, at.tokens, at.first_position);
   return {with_past(turned, cache ? &cache->key : nullptr), x.tape->constant({}),
           with_past(v, cache ? &cache->value : nullptr)};
 }
 
-Attention::KeyValue Attention::latent(const Value& x, const Position& at,
-                                      const ag::RopeTable& table, LayerCache* cache) const {
+Attention::KeyValue Attention::latent(const Value& x, const Position& at, LayerCache* cache) const {
   Value k_rope = project(x, k_rope_.weight, k_rope_.bias);  // [N, sum 2r]
   if (k_rope.data.defined())
-    k_rope = ag::rope(k_rope, k_plan_, table, at.tokens, at.first_position);
+    k_rope = ag::rope(k_rope, k_plan_, at.table, at.tokens, at.first_position);
   const bool joint = spec_.method == LatentMethod::joint;
   const Projection& down = joint ? kv_down_ : k_down_;
   const Value c_k =
@@ -106,12 +114,11 @@ Attention::KeyValue Attention::latent(const Value& x, const Position& at,
 }
 
 Value Attention::forward(const Value& x, const Value& residual, const Position& at,
-                         const ag::RopeTable& table, LayerCache* cache,
-                         const QueryKeyObserver& observe) const {
-  const Value q = project(x, q_.weight, q_.bias);  // [N, H*D]
-  const KeyValue kv = spec_.method == LatentMethod::none ? dense(x, q, at, table, cache, observe)
-                                                         : latent(x, at, table, cache);
-  const Value turned = ag::rope(q, q_plan_, table, at.tokens, at.first_position);
+                         LayerCache* cache, const QueryKeyObserver& observe) const {
+  const Value q = norm_heads(project(x, q_.weight, q_.bias), q_norm_);  // [N, H*D]
+  const KeyValue kv =
+      spec_.method == LatentMethod::none ? dense(x, q, at, cache, observe) : latent(x, at, cache);
+  const Value turned = ag::rope(q, q_plan_, at.table, at.tokens, at.first_position);
   const Value out = ag::attention(turned, kv.k_rope, kv.k_nope, kv.v,
                                   shape(at, kv.v.data.rows() / at.batch));  // [N, H*D]
   return ag::linear_residual(out, *o_.weight, o_.bias, residual);

@@ -10,11 +10,12 @@
 
 namespace model {
 
-// Where in the sequences the rows of x are.
+// Where in the sequences the rows of x are, and the angles there.
 struct Position {
   int64_t batch = 1;           // B sequences
   int64_t tokens = 0;          // T rows of each
   int64_t first_position = 0;  // of row 0; above 0 only with a cache
+  ag::RopeTable table;
 };
 
 // Sees q [N, H*D] and k [N, G*D] of a layer before RoPE (dense layers only): calibration.
@@ -30,8 +31,7 @@ class Attention {
 
   // x [N, d] T, residual [N, d] wide -> residual + o(attention(x)) [N, d] wide.
   ag::Value forward(const ag::Value& x, const ag::Value& residual, const Position& at,
-                    const ag::RopeTable& table, LayerCache* cache,
-                    const QueryKeyObserver& observe) const;
+                    LayerCache* cache, const QueryKeyObserver& observe) const;
 
  private:
   struct Projection {
@@ -43,18 +43,18 @@ class Attention {
   };
 
   Projection projection(ag::ParamStore& params, const std::string& name) const;
+  ag::Value norm_heads(const ag::Value& x, ag::Param* gain) const;
   // Rotary part first, as the attention op wants it.
-  KeyValue dense(const ag::Value& x, const ag::Value& q, const Position& at,
-                 const ag::RopeTable& table, LayerCache* cache,
+  KeyValue dense(const ag::Value& x, const ag::Value& q, const Position& at, LayerCache* cache,
                  const QueryKeyObserver& observe) const;
-  KeyValue latent(const ag::Value& x, const Position& at, const ag::RopeTable& table,
-                  LayerCache* cache) const;
+  KeyValue latent(const ag::Value& x, const Position& at, LayerCache* cache) const;
   ag::AttentionShape shape(const Position& at, int64_t keys) const;
 
   std::string prefix_;
   int64_t layer_;
   const LlamaConfig& config_;
   const AttentionSpec& spec_;
+  ag::Param *q_norm_, *k_norm_;  // null without QK-norm
   Projection q_, k_, v_, k_rope_, kv_down_, k_down_, v_down_, k_up_, v_up_, o_;
   ag::RopePlan q_plan_, k_plan_;
 };

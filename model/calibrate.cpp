@@ -38,6 +38,13 @@ Calibration::Calibration(Llama& model) : model_(model) {
         core::ExitCode::kBadConfig,
         {.field = "calibrate", .expected = "an unconverted model", .found = "a converted one"});
   const LlamaConfig& c = model.spec().config;
+  if (c.qk_norm)
+    core::fail(
+        core::ExitCode::kBadConfig,
+        {.field = "calibrate",
+         .expected = "a model without QK-norm",
+         .found = c.model_type,
+         .hint = "2-norm is not for models whose q and k are normalised: use high or uniform"});
   sums_.heads = c.num_attention_heads;
   sums_.kv_heads = c.num_key_value_heads;
   sums_.pairs = c.pairs();

@@ -15,7 +15,7 @@ namespace model {
 // each window and then over windows is the mean over all tokens.
 class Calibration {
  public:
-  // Requires: an unconverted model (kBadConfig otherwise).
+  // Requires: an unconverted model without QK-norm (kBadConfig otherwise).
   explicit Calibration(Llama& model);
 
   // ids [B*T] i32. Runs the forward pass and adds its pair norms.

@@ -4,6 +4,11 @@
 
 namespace model {
 
+int64_t LlamaConfig::context_length() const {
+  if (rope.type != RopeParameters::Type::dynamic) return max_position_embeddings;
+  return static_cast<int64_t>(static_cast<double>(max_position_embeddings) * rope.factor);
+}
+
 int64_t AttentionSpec::rotary_columns() const {
   int64_t columns = 0;
   for (const auto& pairs : kept_pairs) columns += 2 * static_cast<int64_t>(pairs.size());
@@ -71,6 +76,10 @@ class Lister {
     const int64_t q_columns = c.num_attention_heads * c.head_dim;
     const int64_t kv_columns = c.num_key_value_heads * c.head_dim;
     projection(prefix + "q", q_columns, c.hidden_size, c.qkv_bias);
+    if (c.qk_norm) {
+      add(prefix + "q_norm.weight", {c.head_dim});
+      add(prefix + "k_norm.weight", {c.head_dim});
+    }
     if (layer.method == LatentMethod::none) {
       projection(prefix + "k", kv_columns, c.hidden_size, c.qkv_bias);
       projection(prefix + "v", kv_columns, c.hidden_size, c.qkv_bias);

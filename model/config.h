@@ -13,19 +13,23 @@
 
 namespace model {
 
-// Rotary embedding of the source: inverse frequency theta^(-2k/D) of pair k, then the scaling.
+// Rotary embedding of the source: inverse frequency theta^(-2k/D) of pair k, then the scaling
+// (model/rope.h).
 struct RopeParameters {
-  enum class Type { standard, linear, llama3 };
+  enum class Type { standard, linear, dynamic, llama3, yarn };
   Type type = Type::standard;
   double theta = 10000;
-  double factor = 1;                                 // linear, llama3
+  double factor = 1;                                 // all but standard
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
-  int64_t original_max_position_embeddings = 0;      // llama3
+  double beta_fast = 32, beta_slow = 1;              // yarn
+  bool truncate = true;                              // yarn
+  double attention_factor = 1;                       // yarn: its square multiplies all scores
+  int64_t original_max_position_embeddings = 0;      // dynamic, llama3, yarn
 
   friend bool operator==(const RopeParameters&, const RopeParameters&) = default;
 };
 
-// A pre-norm decoder with RMSNorm, RoPE, SwiGLU: Llama, Mistral, Qwen2.
+// A pre-norm decoder with RMSNorm, RoPE, SwiGLU: Llama, Mistral, Qwen2, Qwen3.
 struct LlamaConfig {
   std::string model_type = "llama";
   int64_t vocab_size = 0;           // V
@@ -39,11 +43,14 @@ struct LlamaConfig {
   double rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
   bool qkv_bias = false, output_bias = false, mlp_bias = false;
+  bool qk_norm = false;  // RMSNorm of every head of q and of k before RoPE, with one gain [D] each
   RopeParameters rope;
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_ids;
 
   int64_t pairs() const { return head_dim / 2; }  // P
+  // Positions that the model is made for; dynamic rope stretches them by its factor.
+  int64_t context_length() const;
 
   friend bool operator==(const LlamaConfig&, const LlamaConfig&) = default;
 };
@@ -89,6 +96,7 @@ struct ParameterShape {
 //   embed.weight, norm.weight, lm_head.weight (untied only),
 //   layers.N.{attn_norm, mlp_norm}.weight, layers.N.mlp.{gate, up, down}.weight,
 //   layers.N.attn.{q, k, v, o}.weight without a latent,
+//   layers.N.attn.{q_norm, k_norm}.weight with QK-norm (never with a latent),
 //   layers.N.attn.{q, k_rope, kv_down | k_down + v_down, k_up, v_up, o}.weight with one;
 // biases as .bias: q, k, v, o as in the source; k splits into k_rope.bias and k_up.bias, v becomes
 // v_up.bias. A projection without rows (k_rope at r = 0; k_up and k_down at r = P) does not exist.

@@ -172,6 +172,23 @@ void check_latent(const LlamaConfig& config, const AttentionSpec& layer, int64_t
   if (c < 1 || c > largest) refuse_latent("1 to " + std::to_string(largest), std::to_string(c));
 }
 
+// QK-norm stands between the projection of k and its rotation.
+void check_qk_norm(const ConversionOptions& options) {
+  if (options.rope.strategy == RopeStrategy::two_norm)
+    core::fail(core::ExitCode::kBadConfig,
+               {.field = "mla.rope.strategy",
+                .expected = "high, low, high-low or uniform for a model with QK-norm",
+                .found = to_string(options.rope.strategy),
+                .hint = "one gain serves all heads, so all heads must keep the same pairs"});
+  if (options.method != LatentMethod::none)
+    core::fail(
+        core::ExitCode::kBadConfig,
+        {.field = "mla.latent.method",
+         .expected = "none for a model with QK-norm",
+         .found = to_string(options.method),
+         .hint = "k is normalised whole, after its projection: no part of it is linear in x"});
+}
+
 }  // namespace
 
 LatentMethod latent_method_from(const std::string& name) {
@@ -193,6 +210,7 @@ ModelSpec converted_spec(const ModelSpec& source, const ConversionOptions& optio
   if (source.is_converted())
     core::fail(ExitCode::kBadConfig,
                {.field = "model", .expected = "an unconverted model", .found = "a converted one"});
+  if (source.config.qk_norm) check_qk_norm(options);
   const bool two_norm = options.rope.strategy == RopeStrategy::two_norm;
   if (two_norm && norms == nullptr)
     core::fail(ExitCode::kBadConfig, {.field = "mla.rope.strategy",

@@ -31,7 +31,8 @@ struct Conversion {
 };
 
 // The spec that `options` make of `source`. `norms` may be null for strategies other than 2-norm.
-// Throws kBadConfig naming field, range and the largest latent that fits.
+// Throws kBadConfig naming field, range and the largest latent that fits, and for what a model with
+// QK-norm excludes: a latent, and 2-norm.
 ModelSpec converted_spec(const ModelSpec& source, const ConversionOptions& options,
                          const PairNorms* norms);
 

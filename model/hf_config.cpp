@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "model/hf_json.h"
+#include "model/hf_rope.h"
 
 namespace model {
 namespace {
@@ -32,6 +33,7 @@ struct Family {
 constexpr std::array kFamilies = {
     Family{"llama", "LlamaForCausalLM", 2048, std::nullopt},
     Family{"qwen2", "Qwen2ForCausalLM", 32768, std::nullopt},
+    Family{"qwen3", "Qwen3ForCausalLM", 32768, std::nullopt},
     Family{"mistral", "MistralForCausalLM", 131072, 4096},
 };
 
@@ -46,7 +48,7 @@ constexpr std::string_view kQuantized = "quantized weights are not read; take th
 constexpr std::string_view kDropout = "there is no dropout here: set it to 0";
 constexpr std::string_view kExperts = "mixture of experts is not supported";
 constexpr std::string_view kLatent = "this model has latent attention already";
-constexpr std::string_view kQkNorm = "QK-norm is not supported";
+constexpr std::string_view kQkNorm = "of the models with QK-norm only Qwen3 is supported";
 constexpr std::string_view kRope = "only rotation of whole heads in half-split layout is supported";
 constexpr std::string_view kScale = "this change of the Llama architecture is not supported";
 constexpr Unsupported kUnsupported[] = {
@@ -94,6 +96,7 @@ constexpr std::string_view kHarmless[] = {
     "_name_or_path",
     "architectures",
     "bad_words_ids",
+    "dequantized_from",
     "dtype",
     "id2label",
     "initializer_range",
@@ -116,9 +119,10 @@ constexpr std::string_view kHarmless[] = {
     "use_cache",
 };
 
+constexpr const char* kFamilyNames = "llama, qwen2, qwen3 or mistral";
+
 const Family& read_family(JsonObject& json) {
   static const std::map<std::string_view, std::string_view> hints = {
-      {"qwen3", "Qwen3 normalises q and k (QK-norm), which is not supported"},
       {"qwen3_moe", kExperts},
       {"qwen2_moe", kExperts},
       {"mixtral", kExperts},
@@ -127,11 +131,11 @@ const Family& read_family(JsonObject& json) {
       {"smollm3", "SmolLM3 has layers without RoPE, which are not supported"},
   };
   const std::optional<std::string> type = json.optional_string("model_type");
-  if (!type) json.fail("model_type", "llama, qwen2 or mistral", "nothing");
+  if (!type) json.fail("model_type", kFamilyNames, "nothing");
   const auto family = std::ranges::find(kFamilies, *type, &Family::model_type);
   if (family == kFamilies.end()) {
     const auto hint = hints.find(*type);
-    json.fail("model_type", "llama, qwen2 or mistral", *type,
+    json.fail("model_type", kFamilyNames, *type,
               hint == hints.end() ? "" : std::string(hint->second));
   }
   if (const nlohmann::json* names = json.find("architectures"))
@@ -193,7 +197,9 @@ void read_sizes(JsonObject& json, const Family& family, LlamaConfig& c) {
   if (c.num_attention_heads % c.num_key_value_heads != 0)
     json.fail("num_key_value_heads", fmt::format("a divisor of {} heads", c.num_attention_heads),
               std::to_string(c.num_key_value_heads));
-  if (const auto head_dim = json.optional_integer("head_dim", 1, kMaxExtent)) {
+  if (family.model_type == "qwen3") {
+    c.head_dim = json.integer("head_dim", 1, kMaxExtent);  // has a value of its own when absent
+  } else if (const auto head_dim = json.optional_integer("head_dim", 1, kMaxExtent)) {
     c.head_dim = *head_dim;
   } else {
     if (c.hidden_size % c.num_attention_heads != 0)
@@ -214,74 +220,11 @@ void read_sizes(JsonObject& json, const Family& family, LlamaConfig& c) {
                                   .value_or(family.max_position_embeddings);
 }
 
-// One of the two spellings: `rope_scaling` (without theta) or `rope_parameters` (with it).
-RopeParameters read_rope_block(JsonObject& block, double theta, bool type_required) {
-  RopeParameters rope;
-  rope.theta = block.optional_number("rope_theta", 1e-3, 1e15).value_or(theta);
-  const auto legacy = block.optional_string("type");
-  const auto type = block.optional_string("rope_type");
-  if (type_required && !type && !legacy) block.fail("rope_type", "a name", "nothing");
-  if (type && legacy && *type != *legacy) block.fail("type", *type + " as rope_type", *legacy);
-  const std::string name = type.value_or(legacy.value_or("default"));
-  if (name == "linear") {
-    rope.type = RopeParameters::Type::linear;
-  } else if (name == "llama3") {
-    rope.type = RopeParameters::Type::llama3;
-  } else if (name != "default") {
-    block.fail("rope_type", "default, linear or llama3", name, "other types are not supported");
-  }
-  const auto partial = block.optional_number("partial_rotary_factor", 0, 1);
-  if (partial && *partial < 1)
-    block.fail("partial_rotary_factor", "1", std::to_string(*partial), std::string(kRope));
-  if (name != "default") rope.factor = block.number("factor", 1, 1e6);
-  if (name == "llama3") {
-    rope.low_freq_factor = block.number("low_freq_factor", 1e-6, 1e6);
-    rope.high_freq_factor = block.number("high_freq_factor", 1e-6, 1e6);
-    if (rope.low_freq_factor >= rope.high_freq_factor)
-      block.fail("high_freq_factor", fmt::format("above low_freq_factor {}", rope.low_freq_factor),
-                 fmt::format("{}", rope.high_freq_factor));
-    rope.original_max_position_embeddings =
-        block.integer("original_max_position_embeddings", 1, kMaxPosition);
-  } else {  // written by some versions, without meaning for these types
-    block.optional_integer("original_max_position_embeddings", 1, kMaxPosition);
-  }
-  for (const auto& [key, value] : block.value().items())
-    if (!block.used().contains(key) && !value.is_null())
-      block.fail(key, "no such key with rope type " + name, shown(value));
-  return rope;
-}
-
-RopeParameters read_rope(const std::string& path, JsonObject& json) {
-  const auto top_theta = json.optional_number("rope_theta", 1e-3, 1e15);
-  const double theta = top_theta.value_or(RopeParameters{}.theta);
-  const nlohmann::json* scaling = json.find("rope_scaling");
-  const nlohmann::json* parameters = json.find("rope_parameters");
-  RopeParameters rope;
-  rope.theta = theta;
-  if (scaling != nullptr) {
-    JsonObject block(path, "rope_scaling", *scaling);
-    rope = read_rope_block(block, theta, true);
-  }
-  if (parameters == nullptr) return rope;
-  JsonObject block(path, "rope_parameters", *parameters);
-  const RopeParameters newer = read_rope_block(block, theta, false);
-  if (top_theta && newer.theta != *top_theta)
-    block.fail("rope_theta", fmt::format("{} as rope_theta outside", *top_theta),
-               fmt::format("{}", newer.theta));
-  if (scaling != nullptr) {
-    if (!scaling->contains("rope_theta")) rope.theta = newer.theta;
-    if (!(newer == rope))
-      json.fail("rope_scaling", "the same as rope_parameters " + shown(*parameters),
-                shown(*scaling));
-  }
-  return newer;
-}
-
 void read_token_ids(const std::string& path, JsonObject& json, LlamaConfig& c) {
   c.bos_token_id = json.optional_integer("bos_token_id", 0, kMaxTokenId);
   json.find("eos_token_id");
   c.eos_token_ids = read_eos_token_ids(path, json.value());
-  if (c.model_type == "qwen2") return;  // has no ids of its own when the keys are absent
+  if (c.model_type.starts_with("qwen")) return;  // has no ids of its own when the keys are absent
   if (!json.value().contains("bos_token_id")) c.bos_token_id = 1;
   if (!json.value().contains("eos_token_id")) c.eos_token_ids = {2};
 }
@@ -322,12 +265,12 @@ LlamaConfig parse_hf_config(const std::string& path, const std::string& text,
   refuse_windows(json, family, c);
   c.rms_norm_eps = json.optional_number("rms_norm_eps", 1e-12, 0.1).value_or(c.rms_norm_eps);
   c.tie_word_embeddings = json.boolean("tie_word_embeddings", false);
-  if (c.model_type == "llama") {
+  if (c.model_type == "llama" || c.model_type == "qwen3")
     c.qkv_bias = c.output_bias = json.boolean("attention_bias", false);
-    c.mlp_bias = json.boolean("mlp_bias", false);
-  }
+  if (c.model_type == "llama") c.mlp_bias = json.boolean("mlp_bias", false);
   if (c.model_type == "qwen2") c.qkv_bias = true;  // not a key: it is the architecture
-  c.rope = read_rope(path, json);
+  c.qk_norm = c.model_type == "qwen3";             // nor is this
+  c.rope = read_rope(path, json, c.max_position_embeddings);
   read_token_ids(path, json, c);
   if (ignored_keys == nullptr) return c;
   for (const auto& [key, value] : document.items())

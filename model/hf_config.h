@@ -12,10 +12,9 @@
 
 namespace model {
 
-// Reads model_type llama, qwen2 or mistral, rope types default, linear and llama3 in both spellings
-// (rope_theta + rope_scaling, rope_parameters). Keys that are neither used nor known to be harmless
-// are appended to `ignored_keys`, to be shown once. Throws kBadData naming file, key, expected and
-// found; kMissingInput without the file.
+// Reads model_type llama, qwen2, qwen3 or mistral, and rope types as read_rope() does. Keys that
+// are neither used nor known to be harmless are appended to `ignored_keys`, to be shown once.
+// Throws kBadData naming file, key, expected and found; kMissingInput without the file.
 LlamaConfig read_hf_config(const std::filesystem::path& config_json,
                            std::vector<std::string>* ignored_keys = nullptr);
 

@@ -38,7 +38,7 @@ std::string shown_names(const Names& names) {
 std::string hint_for(const Names& missing, const Names& extra) {
   for (const std::string& name : extra) {
     if (name.ends_with("q_norm.weight") || name.ends_with("k_norm.weight"))
-      return "QK-norm is not supported";
+      return "these are the weights of a model with QK-norm, which model_type qwen3 says";
     for (const std::string& wanted : missing)
       if (name.ends_with(wanted) && name.size() > wanted.size())
         return fmt::format("names carry the prefix \"{}\"; remove it",

@@ -22,6 +22,8 @@ constexpr std::string_view kHfLayer = "model.layers.", kLayer = "layers.";
 constexpr Row kInLayer[] = {
     {"input_layernorm", "attn_norm", "[hidden_size]"},
     {"self_attn.q_proj", "attn.q", "[num_attention_heads * head_dim, hidden_size]"},
+    {"self_attn.q_norm", "attn.q_norm", "[head_dim]"},
+    {"self_attn.k_norm", "attn.k_norm", "[head_dim]"},
     {"self_attn.k_proj", "attn.k", "[num_key_value_heads * head_dim, hidden_size]"},
     {"self_attn.v_proj", "attn.v", "[num_key_value_heads * head_dim, hidden_size]"},
     {"self_attn.o_proj", "attn.o", "[hidden_size, num_attention_heads * head_dim]"},

@@ -1,4 +1,5 @@
-// Tensor names of Hugging Face Llama, Qwen2 and Mistral models <-> parameter paths of this program.
+// Tensor names of Hugging Face Llama, Qwen2, Qwen3 and Mistral models <-> parameter paths of this
+// program.
 #pragma once
 
 #include <optional>

@@ -47,20 +47,27 @@ Llama::Llama(const Model& model, const LlamaOptions& options)
   }
 }
 
-void Llama::grow_rope_table(int64_t positions) {
-  if (table_.cosine.defined() && table_.cosine.rows() >= positions) return;
+const ag::RopeTable& Llama::rope_table(int64_t positions, int64_t text_length) {
+  const LlamaConfig& c = spec_.config;
+  // Texts within the original context share their frequencies.
+  const int64_t length = c.rope.type == RopeParameters::Type::dynamic
+                             ? std::max(text_length, c.rope.original_max_position_embeddings)
+                             : 0;
+  if (table_.cosine.defined() && table_.cosine.rows() >= positions && table_length_ == length)
+    return table_;
   int64_t size = 256;
   while (size < positions) size *= 2;
-  const LlamaConfig& c = spec_.config;
-  table_ =
-      ag::RopeTable::build(inverse_frequencies(c.rope, c.head_dim), size, params_.wide_dtype());
+  table_ = ag::RopeTable::build(inverse_frequencies(c.rope, c.head_dim, length), size,
+                                params_.wide_dtype());
+  table_length_ = length;
+  return table_;
 }
 
 Value Llama::attention_half(const Block& block, const Value& x, const Position& at,
                             LayerCache* cache, const QueryKeyObserver& observe) const {
   const Value n =
       ag::rms_norm(x, *block.attn_norm, spec_.config.rms_norm_eps, params_.compute_dtype());
-  return block.attention.forward(n, x, at, table_, cache, observe);
+  return block.attention.forward(n, x, at, cache, observe);
 }
 
 Value Llama::mlp_half(const Block& block, const Value& h) const {
@@ -87,12 +94,17 @@ Value Llama::forward(const Block& block, const Value& x, const Position& at, Lay
 
 Value Llama::hidden(ag::Tape& tape, const ag::Tensor& ids, int64_t batch, Cache* cache,
                     const QueryKeyObserver& observe) {
+  return hidden_before(0, tape, ids, batch, cache, observe);
+}
+
+Value Llama::hidden_before(int64_t unread, ag::Tape& tape, const ag::Tensor& ids, int64_t batch,
+                           Cache* cache, const QueryKeyObserver& observe) {
   CHECK_ARGUMENT("llama", batch > 0 && ids.numel() % batch == 0 && ids.numel() > 0,
                  "ids of " + std::to_string(batch) + " sequences", std::to_string(ids.numel()));
   CHECK_ARGUMENT("llama", cache == nullptr || batch == 1, "one sequence with a cache",
                  std::to_string(batch));
-  const Position at{batch, ids.numel() / batch, cache == nullptr ? 0 : cache->length};
-  grow_rope_table(at.first_position + at.tokens);
+  const int64_t tokens = ids.numel() / batch, first = cache == nullptr ? 0 : cache->length;
+  const Position at{batch, tokens, first, rope_table(first + tokens, first + tokens + unread)};
   Value x = ag::embedding(tape, *embed_, ids);  // [N, d] wide
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     const core::trace::ContextScope scope(
@@ -105,7 +117,9 @@ Value Llama::hidden(ag::Tape& tape, const ag::Tensor& ids, int64_t batch, Cache*
 
 Value Llama::loss(ag::Tape& tape, const ag::Tensor& ids, const ag::Tensor& targets, int64_t batch,
                   const ag::LossOptions& options) {
-  return ag::linear_cross_entropy(hidden(tape, ids, batch), *head_, targets, options);
+  // The last target belongs to the text, too.
+  return ag::linear_cross_entropy(hidden_before(1, tape, ids, batch, nullptr, {}), *head_, targets,
+                                  options);
 }
 
 ag::Tensor Llama::logits(const ag::Tensor& ids, int64_t batch, Cache* cache) {

@@ -63,7 +63,10 @@ class Llama {
   ag::Value mlp_half(const Block& block, const ag::Value& h) const;
   ag::Value forward(const Block& block, const ag::Value& x, const Position& at, LayerCache* cache,
                     const QueryKeyObserver& observe) const;
-  void grow_rope_table(int64_t positions);
+  // `unread`: ids of each text that follow its rows.
+  ag::Value hidden_before(int64_t unread, ag::Tape& tape, const ag::Tensor& ids, int64_t batch,
+                          Cache* cache, const QueryKeyObserver& observe);
+  const ag::RopeTable& rope_table(int64_t positions, int64_t text_length);
 
   ModelSpec spec_;
   LlamaOptions options_;
@@ -71,6 +74,7 @@ class Llama {
   std::vector<Block> blocks_;
   ag::Param *embed_, *norm_, *head_;
   ag::RopeTable table_;
+  int64_t table_length_ = 0;  // the text's, for which dynamic rope made it
 };
 
 }  // namespace model

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 namespace model {
 namespace {
@@ -18,6 +19,46 @@ double llama3_scaled(double frequency, const RopeParameters& rope) {
                         (rope.high_freq_factor - rope.low_freq_factor);
   return (1 - smooth) * frequency / rope.factor + smooth * frequency;
 }
+
+// NTK-aware: the slowest pair turns `stretch` times slower, the fastest as before.
+double dynamic_theta(const RopeParameters& rope, int64_t head_dim, int64_t text_length) {
+  const auto original = static_cast<double>(rope.original_max_position_embeddings);
+  const double length = std::max(static_cast<double>(text_length), original);
+  const double stretch = rope.factor * length / original - (rope.factor - 1);
+  const auto d = static_cast<double>(head_dim);
+  return rope.theta * std::pow(stretch, d / (d - 2));
+}
+
+// Pairs that turn more than beta_fast times within the original context keep their frequency, those
+// below beta_slow times are slowed down by `factor`, and a ramp over the pairs joins them.
+class YarnRamp {
+ public:
+  YarnRamp(const RopeParameters& rope, int64_t head_dim) : factor_(rope.factor) {
+    const auto d = static_cast<double>(head_dim);
+    // The (fractional) pair that turns `turns` times within the original context.
+    const auto pair_of = [&](double turns) {
+      const auto original = static_cast<double>(rope.original_max_position_embeddings);
+      return d * std::log(original / (turns * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
+    };
+    low_ = pair_of(rope.beta_fast);
+    high_ = pair_of(rope.beta_slow);
+    if (rope.truncate) {
+      low_ = std::floor(low_);
+      high_ = std::ceil(high_);
+    }
+    low_ = std::max(low_, 0.0);
+    high_ = std::min(high_, d - 1);
+    if (low_ == high_) high_ += 0.001;  // the reference's step instead of a ramp of width 0
+  }
+
+  double scaled(double frequency, int64_t pair) const {
+    const double slow = std::clamp((static_cast<double>(pair) - low_) / (high_ - low_), 0.0, 1.0);
+    return frequency / factor_ * slow + frequency * (1 - slow);
+  }
+
+ private:
+  double factor_, low_ = 0, high_ = 0;
+};
 
 // Appends the unrotated columns of one head, neighbours joined into runs.
 void append_copies(ag::RopePlan& plan, const std::vector<int32_t>& columns, int32_t in_begin,
@@ -35,12 +76,19 @@ void append_copies(ag::RopePlan& plan, const std::vector<int32_t>& columns, int3
 
 }  // namespace
 
-std::vector<double> inverse_frequencies(const RopeParameters& rope, int64_t head_dim) {
+std::vector<double> inverse_frequencies(const RopeParameters& rope, int64_t head_dim,
+                                        int64_t text_length) {
+  using Type = RopeParameters::Type;
+  const double theta =
+      rope.type == Type::dynamic ? dynamic_theta(rope, head_dim, text_length) : rope.theta;
+  std::optional<YarnRamp> yarn;
+  if (rope.type == Type::yarn) yarn.emplace(rope, head_dim);
   std::vector<double> frequencies;
   for (int64_t k = 0; k < head_dim / 2; ++k) {
-    double f = std::pow(rope.theta, -2.0 * static_cast<double>(k) / static_cast<double>(head_dim));
-    if (rope.type == RopeParameters::Type::linear) f /= rope.factor;
-    if (rope.type == RopeParameters::Type::llama3) f = llama3_scaled(f, rope);
+    double f = std::pow(theta, -2.0 * static_cast<double>(k) / static_cast<double>(head_dim));
+    if (rope.type == Type::linear) f /= rope.factor;
+    if (rope.type == Type::llama3) f = llama3_scaled(f, rope);
+    if (yarn) f = yarn->scaled(f, k);
     frequencies.push_back(f);
   }
   return frequencies;

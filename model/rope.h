@@ -10,7 +10,16 @@
 namespace model {
 
 // inverse_frequencies[k], k in [0, P): theta^(-2k/D), then the scaling of the source's rope type.
-std::vector<double> inverse_frequencies(const RopeParameters& rope, int64_t head_dim);
+// `text_length`: what the frequencies of dynamic rope depend on; the other types do not read it.
+//
+// Dynamic rope raises theta once a text is longer than the model's own context. Which length that
+// is, follows transformers: in a pass over whole texts all ids of a text (T; T + 1 where a loss is
+// taken, whose last target belongs to the text), in decoding the ids read so far. Keys in the cache
+// stay as they were turned when they were read, so a text that outgrows the context while it is
+// decoded differs from the same text in one pass. Up to that context this is the standard rope, bit
+// for bit.
+std::vector<double> inverse_frequencies(const RopeParameters& rope, int64_t head_dim,
+                                        int64_t text_length);
 
 // Heads of D columns in the source's order (pair k is columns k and k + P). Head h keeps the pairs
 // of kept_pairs[h / group]; each head comes out as [first halves of kept pairs, second halves, the

@@ -4,6 +4,13 @@ namespace model {
 
 void check_weights(const ModelSpec& spec, const Weights& weights, const std::string& origin) {
   using core::ExitCode;
+  for (const AttentionSpec& layer : spec.attention)
+    if (spec.config.qk_norm && layer.method != LatentMethod::none)
+      core::fail(ExitCode::kBadData, {.path = origin,
+                                      .field = "attention",
+                                      .expected = "no latent with QK-norm",
+                                      .found = "a latent",
+                                      .hint = "k is normalised whole, after its projection"});
   size_t matched = 0;
   const auto wanted = parameter_shapes(spec);
   for (const ParameterShape& p : wanted) {

@@ -46,7 +46,12 @@ uint64_t attention_bytes(const Sizes& s, const model::LlamaConfig& c,
   if (spec.method != model::LatentMethod::none)
     latents = static_cast<uint64_t>(spec.latent_dims) *
               (spec.method == model::LatentMethod::split ? 2 : 1);
-  return norm_bytes(s) +
+  // QK-norm keeps its inputs; its outputs, which RoPE does not keep, are gone.
+  const uint64_t qk_norm =
+      c.qk_norm ? s.narrow * (s.queries + s.values) +
+                      kWide * static_cast<uint64_t>(c.num_attention_heads + c.num_key_value_heads)
+                : 0;
+  return norm_bytes(s) + qk_norm +
          s.narrow * (s.width + latents + 2 * s.queries + key_columns(s, c, spec) + s.values) +
          kWide * s.heads;
 }

@@ -32,10 +32,9 @@ void check_prompt(const model::LlamaConfig& config, std::span<const int32_t> pro
           std::to_string(max_new_tokens));
   require(tokens > 0, ExitCode::kUsage, "--prompt", "at least one token", "none",
           "this tokenizer adds no token of its own to an empty text");
-  require(
-      tokens < config.max_position_embeddings, ExitCode::kUsage, "--prompt",
-      fmt::format("fewer than {} tokens (max_position_embeddings)", config.max_position_embeddings),
-      fmt::format("{}", tokens), "shorten the prompt");
+  require(tokens < config.context_length(), ExitCode::kUsage, "--prompt",
+          fmt::format("fewer than {} tokens (the model's context)", config.context_length()),
+          fmt::format("{}", tokens), "shorten the prompt");
   for (const int32_t id : prompt)
     require(id >= 0 && id < config.vocab_size, ExitCode::kBadData, "prompt",
             fmt::format("token ids below {} (the model's vocabulary)", config.vocab_size),
@@ -139,7 +138,7 @@ Generation generate(model::Llama& model, std::span<const int32_t> prompt,
       result.stop = StopReason::eos;
     } else if (static_cast<int64_t>(result.tokens.size()) >= max_new_tokens) {
       result.stop = StopReason::max_new_tokens;
-    } else if (cache.length >= config.max_position_embeddings) {
+    } else if (cache.length >= config.context_length()) {
       result.stop = StopReason::context;
     } else {
       continue;

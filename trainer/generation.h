@@ -47,7 +47,7 @@ struct Generation {
 };
 
 // Continues `prompt` until one of `eos`, `max_new_tokens`, or until the context
-// (max_position_embeddings) is full. `on_token` may be empty.
+// (LlamaConfig::context_length) is full. `on_token` may be empty.
 // Throws kUsage for an empty prompt, for one that leaves no room in the context and for
 // max_new_tokens < 1; kBadData for an id outside the vocabulary.
 Generation generate(model::Llama& model, std::span<const int32_t> prompt,

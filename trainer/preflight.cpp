@@ -207,11 +207,11 @@ json preflight(const Config& config, int ranks) {
                      {"parameters", source.model.spec.parameter_count()},
                      {"layers", c.num_hidden_layers},
                      {"vocab_size", c.vocab_size}};
-  if (config.tokens.sequence_length > c.max_position_embeddings)
+  if (config.tokens.sequence_length > c.context_length())
     warnings.push_back(
         fmt::format("warning: tokens.sequence_length: {} is more than the {} positions that the "
                     "model was made for",
-                    config.tokens.sequence_length, c.max_position_embeddings));
+                    config.tokens.sequence_length, c.context_length()));
   const Target target = check_conversion(config, source.model.spec);
   report["conversion"] = target.report;
   report["data"] = check_training_data(config, c.vocab_size);

@@ -268,13 +268,14 @@ class Models(WrongInput):
         return self.eval(self.model_with(architectures=["MistralForCausalLM"], model_type="mistral",
                                          sliding_window=32))
 
-    @refused(BAD_DATA, "config.json", "rope_type", "expected default", "yarn")
+    @refused(BAD_DATA, "config.json", "rope_type", "expected default", "longrope")
     def test_rope_type(self):
-        return self.eval(self.model_with(rope_scaling={"rope_type": "yarn", "factor": 4.0}))
+        return self.eval(self.model_with(rope_scaling={"rope_type": "longrope", "factor": 4.0}))
 
-    @refused(BAD_DATA, "config.json", "model_type", "qwen3", "QK-norm")
+    @refused(BAD_CONFIG, "mla.latent.method: expected none for a model with QK-norm, got joint")
     def test_qk_norm(self):
-        return self.eval(self.model_with(architectures=["Qwen3ForCausalLM"], model_type="qwen3"))
+        return ["convert", SOURCE / "tests/data_files/qwen3", "--out", "converted", "--rope", "high",
+                "--rope-pairs", "2", "--latent-dims", "8"]
 
     @refused(BAD_DATA, "model.safetensors", "model.norm.weight", "dtype: expected F32, BF16 or F16, got F8_E4M3")
     def test_dtype_that_weights_cannot_have(self):

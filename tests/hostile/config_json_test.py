@@ -63,7 +63,7 @@ case("CF06 theta_nan", BAD_DATA, "config.json:byte", "JSON")(
 cases("CF07", BAD_DATA, {
     "unknown": ({"architectures": ["EvilForCausalLM"]}, "architectures: expected [\"LlamaForCausalLM\"]", "EvilForCausalLM"),
     "two": ({"architectures": ["LlamaForCausalLM", "X"]}, "architectures: expected"),
-    "model_type": ({"model_type": "gpt2"}, "model_type: expected llama, qwen2 or mistral, got gpt2"),
+    "model_type": ({"model_type": "gpt2"}, "model_type: expected llama, qwen2, qwen3 or mistral, got gpt2"),
 }, change)
 
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/fixture.h"
@@ -103,7 +104,7 @@ TEST(HfConfig, BothRopeSpellingsMeanTheSame) {
 }
 
 TEST(HfConfig, RefusesRopeItDoesNotKnow) {
-  for (const std::string type : {"yarn", "dynamic", "longrope", "mrope"}) {
+  for (const std::string type : {"longrope", "mrope", "proportional"}) {
     const json block = {{"rope_type", type}, {"factor", 4.0}, {"rope_theta", 1e4}};
     expect_bad(with(valid(), "rope_parameters", block), "got " + type);
     expect_bad(with(valid(), "rope_scaling", block), "got " + type);
@@ -129,10 +130,79 @@ TEST(HfConfig, RefusesRopeItDoesNotKnow) {
     expect_bad(with(valid(), "rope_theta", theta), "rope_theta");
 }
 
+json yarn_block() {
+  return {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 16}};
+}
+
+TEST(HfConfig, ReadsYarn) {
+  const auto rope = [](const json& block) {
+    return read(with(valid(), "rope_scaling", block)).rope;
+  };
+  const RopeParameters plain = rope(yarn_block());
+  EXPECT_EQ(plain.type, RopeParameters::Type::yarn);
+  EXPECT_EQ(plain.original_max_position_embeddings, 16);
+  EXPECT_DOUBLE_EQ(plain.attention_factor, 0.1 * std::log(4.0) + 1);
+  EXPECT_TRUE(plain.beta_fast == 32 && plain.beta_slow == 1 && plain.truncate);
+  EXPECT_EQ(rope({{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 16}}),
+            plain);
+  json without = yarn_block();
+  without.erase("original_max_position_embeddings");
+  EXPECT_EQ(rope(without).original_max_position_embeddings, 64);  // max_position_embeddings
+  json mscale = with(with(yarn_block(), "mscale", 1.0), "mscale_all_dim", 0.5);
+  EXPECT_DOUBLE_EQ(rope(mscale).attention_factor,
+                   (0.1 * std::log(4.0) + 1) / (0.05 * std::log(4.0) + 1));
+  EXPECT_EQ(rope(with(mscale, "attention_factor", 1.25)).attention_factor, 1.25);
+  EXPECT_EQ(rope(with(yarn_block(), "mscale", 0.7)).attention_factor, plain.attention_factor);
+  const RopeParameters given =
+      rope(with(with(with(yarn_block(), "beta_fast", 16), "beta_slow", 2), "truncate", false));
+  EXPECT_TRUE(given.beta_fast == 16 && given.beta_slow == 2 && !given.truncate);
+}
+
+TEST(HfConfig, RefusesYarnAndDynamicThatMakeNoSense) {
+  const auto bad = [](const json& block, const std::string& part) {
+    expect_bad(with(valid(), "rope_scaling", block), part);
+  };
+  bad(with(yarn_block(), "beta_fast", 0.5), "beta_fast: expected at least beta_slow 1");
+  bad(with(yarn_block(), "beta_slow", 0), "beta_slow");
+  bad(with(yarn_block(), "attention_factor", -1), "attention_factor");
+  bad(with(yarn_block(), "truncate", 1), "truncate: expected true or false");
+  bad(with(yarn_block(), "rope_theta", 1.0), "rope_theta: expected above 1 with rope type yarn");
+  bad(with(yarn_block(), "low_freq_factor", 1), "no such key with rope type yarn");
+  json no_factor = yarn_block();
+  no_factor.erase("factor");
+  bad(no_factor, "rope_scaling.factor");
+  bad({{"type", "dynamic"}}, "rope_scaling.factor");
+  bad({{"type", "dynamic"}, {"factor", 0.5}}, "rope_scaling.factor");
+  bad({{"type", "dynamic"}, {"factor", 2}, {"original_max_position_embeddings", 32}},
+      "expected max_position_embeddings 64 with dynamic, got 32");
+  bad({{"type", "dynamic"}, {"factor", 2}, {"beta_fast", 32}}, "no such key");
+}
+
+TEST(HfConfig, ReadsDynamicAndItsContext) {
+  const LlamaConfig c = read(with(valid(), "rope_scaling", {{"type", "dynamic"}, {"factor", 2.5}}));
+  EXPECT_EQ(c.rope.type, RopeParameters::Type::dynamic);
+  EXPECT_EQ(c.rope.original_max_position_embeddings, 64);
+  EXPECT_EQ(c.context_length(), 160);
+  EXPECT_EQ(read(with(valid(), "rope_scaling", yarn_block())).context_length(), 64);
+}
+
+TEST(HfConfig, ReadsQwen3) {
+  const json config = with(valid("qwen3"), "head_dim", 16);
+  const LlamaConfig c = read(config);
+  EXPECT_TRUE(c.qk_norm && !c.qkv_bias && !c.output_bias);
+  EXPECT_EQ(c.head_dim, 16);
+  EXPECT_TRUE(c.eos_token_ids.empty());
+  EXPECT_FALSE(read(valid("qwen2")).qk_norm);
+  const LlamaConfig biased = read(with(config, "attention_bias", true));
+  EXPECT_TRUE(biased.qkv_bias && biased.output_bias);
+  expect_bad(valid("qwen3"), "head_dim: expected an integer");  // no quotient of others there
+  expect_bad(with(config, "use_sliding_window", true), "sliding windows are not supported");
+}
+
 TEST(HfConfig, RefusesModelsThatComputeSomethingElse) {
-  for (const std::string type : {"qwen3", "mixtral", "deepseek_v3", "gpt2", "smollm3"})
+  for (const std::string type : {"qwen3_moe", "mixtral", "deepseek_v3", "gpt2", "smollm3"})
     expect_bad(with(valid(), "model_type", type), "got " + type);
-  expect_bad(with(valid(), "model_type", "qwen3"), "QK-norm");
+  expect_bad(with(valid(), "qk_norm", true), "only Qwen3");
   expect_bad(with(valid(), "architectures", {"Qwen3ForCausalLM"}), "LlamaForCausalLM");
   expect_bad(with(valid(), "architectures", {"LlamaForCausalLM", "X"}), "architectures");
   expect_bad(with(valid(), "hidden_act", "gelu"), "hidden_act: expected silu, got gelu");
@@ -205,7 +275,7 @@ TEST(HfConfig, RefusesFilesThatAreNoConfiguration) {
   bad(std::string(100'000, '['), "nesting deeper than 64");
   bad(R"({"model_type": "llama", "model_type": "llama"})", "duplicate key");
   bad(R"({"model_type": "llama", "rope_theta": 1e400})", "JSON");
-  bad("{}", "model_type: expected llama, qwen2 or mistral, got nothing");
+  bad("{}", "model_type: expected llama, qwen2, qwen3 or mistral, got nothing");
   bad("{}" + std::string("\0junk", 5), "NUL");
   bad(std::string((16 << 20) + 1, ' '), "at most 16777216 bytes");
   expect_refusal(ExitCode::kMissingInput, "absent.json",

@@ -87,11 +87,11 @@ TEST(HfImport, ReadsEveryFixture) {
 TEST(HfImport, NamesMapBothWays) {
   EXPECT_EQ(path_of_hf_name(kQuery), "layers.0.attn.q.weight");
   EXPECT_EQ(path_of_hf_name("model.layers.12.self_attn.k_proj.bias"), "layers.12.attn.k.bias");
-  for (const std::string fixture : {"llama-headdim-bias", "qwen2"})
+  for (const std::string fixture : {"llama-headdim-bias", "qwen2", "qwen3"})
     for (const auto& [name, tensor] : tensors_of(fixture))
       EXPECT_EQ(hf_name_of_path(path_of_hf_name(name).value()), name);
   for (const std::string name :
-       {"model.layers.0.self_attn.q_norm.weight", "model.layers.x.mlp.up_proj.weight",
+       {"model.layers.0.self_attn.qk_norm.weight", "model.layers.x.mlp.up_proj.weight",
         "model.layers.01.mlp.up_proj.weight", "model.layers.1", "lm_head", ""})
     EXPECT_EQ(path_of_hf_name(name), std::nullopt) << name;
   EXPECT_EQ(hf_name_of_path("layers.0.attn.kv_down.weight"), std::nullopt);
@@ -182,7 +182,7 @@ TEST(HfImport, RefusesOtherNamesThanTheConfigurationGives) {
   t = good;
   t["model.layers.0.self_attn.q_norm.weight"] = good.at("model.norm.weight");
   folder.weights(t);
-  folder.expect_bad("q_norm.weight); QK-norm is not supported");
+  folder.expect_bad("q_norm.weight); these are the weights of a model with QK-norm");
   t.clear();
   for (const auto& [name, tensor] : good) t["module." + name] = tensor;
   folder.weights(t);
