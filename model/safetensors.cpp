@@ -1,13 +1,12 @@
 #include "model/safetensors.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "core/error.h"
+#include "model/half.h"
 
 namespace model {
 namespace {
@@ -15,18 +14,6 @@ namespace {
 using core::ExitCode;
 
 constexpr int64_t kChunk = 1 << 16;  // elements converted at a time
-
-// Exact: every half is a float, NaN payloads included.
-float widen_half(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1F, mantissa = half & 0x3FF;
-  if (exponent == 0) {
-    const float magnitude = std::ldexp(static_cast<float>(mantissa), -24);
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-  }
-  const uint32_t wide = exponent == 31 ? 255 : exponent + 112;
-  return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
-}
 
 ag::Shape shape_of(const std::vector<int64_t>& e) {
   switch (e.size()) {

@@ -44,8 +44,9 @@ programs=("${targets[@]/#/fuzz_}")
 sources_of() {
   case "$1" in
     safetensors) echo model/safetensors_header.cpp ;;
+    gguf) echo model/gguf.cpp model/gguf_reader.cpp model/gguf_metadata.cpp model/gguf_config.cpp model/gguf_tokenizer.cpp ;;
     index_json) echo model/hf_index.cpp core/json.cpp ;;
-    config_json) echo model/hf_config.cpp model/hf_json.cpp ;;
+    config_json) echo model/hf_config.cpp model/hf_rope.cpp model/hf_json.cpp ;;
     tokenizer_json) echo data/bpe_load.cpp data/pre_tokenizer.cpp data/tokenizer*.cpp ;;
     tokenizer_text) echo data/bpe.cpp data/pre_tokenizer_pattern.cpp ;;
     shard) echo data/shard_files.cpp ;;
@@ -87,7 +88,7 @@ fi
 build_targets "$build"
 
 # Length of an input: enough for every seed, little enough to be fast.
-max_length() { case "$1" in tokenizer_json) echo 8192 ;; tokenizer_text) echo 512 ;; *) echo 4096 ;; esac; }
+max_length() { case "$1" in tokenizer_json|gguf) echo 8192 ;; tokenizer_text) echo 512 ;; *) echo 4096 ;; esac; }
 
 # One target in slices, until the time, the executions or the hour of processor time are used up.
 run() {
