@@ -20,7 +20,7 @@ struct CheckpointRequest {
   int64_t step = 0;
   std::string config;  // resolved
   nlohmann::json provenance = nlohmann::json::object();
-  std::vector<std::filesystem::path> companions;  // config.json, tokenizer.json, ...
+  std::vector<Companion> companions;  // config.json, tokenizer.json, ...
   uint64_t bytes_per_file = kBytesPerFile;
 };
 

@@ -79,11 +79,7 @@ uint64_t bytes_needed(const FolderContents& contents) {
   constexpr uint64_t kManifestAndHeaders = 1 << 16;
   uint64_t bytes = kManifestAndHeaders;
   for (const H5Source& source : contents.sources) bytes += source.bytes();
-  for (const fs::path& file : contents.companions) {
-    std::error_code error;
-    bytes += fs::file_size(file, error);
-    if (error) core::fail_errno("stat", file, error.value());
-  }
+  for (const Companion& companion : contents.companions) bytes += companion.bytes();
   return bytes;
 }
 
@@ -102,8 +98,7 @@ void fill(const fs::path& folder, FolderContents& contents) {
   Manifest& manifest = contents.manifest;
   manifest.tensors = write_h5_set(folder, contents.prefix, contents.sources,
                                   contents.bytes_per_file, contents.scan);
-  for (const fs::path& file : contents.companions)
-    core::copy_file_atomically(file, folder / file.filename());
+  for (const Companion& companion : contents.companions) companion.copy_into(folder);
   for (const fs::path& file : core::list_directory(folder))
     manifest.files[file.filename()] = {fs::file_size(file), core::hash_file_hex(file)};
   core::failpoint("checkpoint.before_manifest");

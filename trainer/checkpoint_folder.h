@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "trainer/companion.h"
 #include "trainer/h5_set.h"
 #include "trainer/manifest.h"
 
@@ -21,16 +22,16 @@ struct FolderContents {
   std::string tag;     // of the temporary name
   std::string prefix;  // of the HDF5 files
   std::vector<H5Source> sources;
-  std::vector<std::filesystem::path> companions;  // copied under their file names
-  Manifest manifest;                              // tensors and files are filled in
+  std::vector<Companion> companions;
+  Manifest manifest;  // tensors and files are filled in
   uint64_t bytes_per_file = kBytesPerFile;
   FiniteScan scan = FiniteScan::no;  // kNumerical for a NaN or infinity
 };
 
 // Returns the manifest's hash. On failure the temporary folder is gone, `path` is as it was, and
 // the error names the bytes needed and free. Asks for 1.2 times the size to be free beforehand.
-// Folders above `path` are made for a new one only: what replaces has its place, and if that is gone
-// it must not come to life again.
+// Folders above `path` are made for a new one only: what replaces has its place, and if that is
+// gone it must not come to life again.
 std::string write_folder(const std::filesystem::path& path, FolderContents contents,
                          IfExists if_exists);
 

@@ -81,11 +81,9 @@ std::string program_help() {
     text += fmt::format("  {:<10} {}\n", verb.name, verb.purpose);
   }
   text +=
-      "\nMODEL is a Hugging Face folder, a native model folder, a checkpoint, or a run folder "
-      "(its\n"
-      "newest valid checkpoint). With --json a verb prints one JSON object on stdout, and all "
-      "else\n"
-      "goes to stderr.\n"
+      "\nMODEL is a Hugging Face folder, a .gguf file, a native model folder, a checkpoint,\n"
+      "or a run folder (its newest valid checkpoint). With --json a verb prints one JSON\n"
+      "object on stdout, and all else goes to stderr.\n"
       "\nExamples\n"
       "  mha2mla train configs/tiny.yaml\n"
       "  mpirun -np 2 --bind-to none mha2mla configs/tiny.yaml tokens.train_steps=100\n"

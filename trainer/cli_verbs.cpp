@@ -33,7 +33,8 @@ void add_choice(CLI::App& app, const char* name, std::string& value, const char*
 
 CLI::Option* add_model(CLI::App& app, fs::path& path, const char* name = "MODEL") {
   return app
-      .add_option(name, path, "Hugging Face folder, native model folder, checkpoint, or run folder")
+      .add_option(name, path,
+                  "Hugging Face folder, .gguf file, native model folder, checkpoint, or run folder")
       ->required()
       ->type_name("PATH");
 }
@@ -189,7 +190,8 @@ VerbAction declare_generate(CLI::App& app) {
 
 VerbAction declare_tokenize(CLI::App& app) {
   auto o = std::make_shared<TokenizeVerbOptions>();
-  add_path(app, "--tokenizer", o->tokenizer, "tokenizer.json, or the folder that holds it")
+  add_path(app, "--tokenizer", o->tokenizer,
+           "tokenizer.json, the folder that holds it, or a .gguf file")
       ->required();
   add_path(app, "--out", o->out, "shard to write: PREFIX.ds and its companions")
       ->required()
@@ -205,7 +207,8 @@ VerbAction declare_tokenize(CLI::App& app) {
 
 VerbAction declare_encode(CLI::App& app) {
   auto o = std::make_shared<EncodeOptions>();
-  add_path(app, "--tokenizer", o->tokenizer, "tokenizer.json, or the folder that holds it")
+  add_path(app, "--tokenizer", o->tokenizer,
+           "tokenizer.json, the folder that holds it, or a .gguf file")
       ->required();
   add_path(app, "--in", o->in, ".jsonl file whose lines hold `text`")->required();
   add_path(app, "--out", o->out, ".jsonl file to write, a line for each line")->required();
@@ -215,7 +218,7 @@ VerbAction declare_encode(CLI::App& app) {
 VerbAction declare_inspect(CLI::App& app) {
   auto o = std::make_shared<InspectOptions>();
   add_path(app, "PATH", o->path,
-           "model, checkpoint or run folder, .safetensors, .h5, .ds, tokenizer.json")
+           "model, checkpoint or run folder, .safetensors, .gguf, .h5, .ds, tokenizer.json")
       ->required();
   app.add_flag("--verify", o->verify, "read everything and compare it with the recorded hashes");
   return [o](Session& s) { return run_inspect(*o, s); };

@@ -56,10 +56,11 @@ struct ModelConfig {
 
   template <class Self, class Visit>
   static void fields(Self& s, Visit&& f) {
-    f(s.init_from, Key{.name = "init_from",
-                       .help = "required: Hugging Face folder, native model or checkpoint",
-                       .path = PathBase::kConfigFile,
-                       .has_default = false});
+    f(s.init_from,
+      Key{.name = "init_from",
+          .help = "required: Hugging Face folder, .gguf file, native model or checkpoint",
+          .path = PathBase::kConfigFile,
+          .has_default = false});
     f(s.dtype, Key{.name = "dtype",
                    .help = "of weights and activations: float32 | bfloat16",
                    .choices = {"float32", "bfloat16"}});

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "model/gguf_import.h"
 #include "model/hf_config.h"
 #include "model/hf_import.h"
 #include "trainer/checkpoint.h"
@@ -25,10 +26,11 @@ ag::Shape mask_shape(const model::LlamaConfig& config) {
   return {config.num_hidden_layers, config.num_key_value_heads, config.pairs()};
 }
 
-std::vector<fs::path> companions_of(const fs::path& folder) {
-  std::vector<fs::path> paths;
-  for (const std::string& name : model::companion_files(folder)) paths.push_back(folder / name);
-  return paths;
+std::vector<Companion> companions_of(const fs::path& folder) {
+  std::vector<Companion> companions;
+  for (const std::string& name : model::companion_files(folder))
+    companions.emplace_back(folder / name);
+  return companions;
 }
 
 // Optimizer state and the like live in groups; parameters and the mask at the root.
@@ -149,21 +151,41 @@ LoadedModel load_run(const fs::path& path) {
   return loaded;
 }
 
+LoadedModel load_hugging_face(const fs::path& path) {
+  LoadedModel loaded;
+  loaded.model = model::import_hf(path, &loaded.notes);
+  loaded.folder = path;
+  return loaded;
+}
+
+LoadedModel load_gguf(const fs::path& path) {
+  model::GgufModel gguf = model::import_gguf(path);
+  LoadedModel loaded{.model = std::move(gguf.model),
+                     .kind = ModelKind::gguf,
+                     .folder = path,
+                     .companions = {{kConfigName, std::move(gguf.config_json)}},
+                     .hash = {},
+                     .notes = std::move(gguf.notes)};
+  if (!gguf.tokenizer.tokenizer_json.empty()) {
+    loaded.companions.emplace_back("tokenizer.json", std::move(gguf.tokenizer.tokenizer_json));
+    loaded.companions.emplace_back("tokenizer_config.json",
+                                   std::move(gguf.tokenizer.tokenizer_config_json));
+  }
+  return loaded;
+}
+
 LoadedModel load_any(const fs::path& path) {
   std::error_code error;
+  if (is_gguf_file(path)) return load_gguf(path);
   if (fs::exists(path / kManifestName, error)) return load_manifest_folder(path);
   if (fs::is_directory(path / "checkpoints", error)) return load_run(path);
-  if (fs::exists(path / kConfigName, error)) {
-    LoadedModel loaded;
-    loaded.model = model::import_hf(path, &loaded.notes);
-    loaded.folder = path;
-    return loaded;
-  }
+  if (fs::exists(path / kConfigName, error)) return load_hugging_face(path);
   core::fail(ExitCode::kMissingInput,
              {.path = path,
               .field = "MODEL",
-              .expected = "config.json with *.safetensors (Hugging Face), MANIFEST.json with *.h5 "
-                          "(native model or checkpoint), or checkpoints/ (run)",
+              .expected = "config.json with *.safetensors (Hugging Face), a .gguf file, "
+                          "MANIFEST.json with *.h5 (native model or checkpoint), or checkpoints/ "
+                          "(run)",
               .found = fs::is_directory(path, error) ? "a folder with none of them"
                        : fs::exists(path, error)     ? "a file"
                                                      : "nothing",
@@ -172,9 +194,19 @@ LoadedModel load_any(const fs::path& path) {
 
 }  // namespace
 
+bool is_gguf_file(const fs::path& path) {
+  std::error_code error;
+  return path.extension() == ".gguf" && !fs::is_directory(path, error);
+}
+
+std::vector<int64_t> generation_eos(const LoadedModel& model) {
+  return model.kind == ModelKind::gguf ? model.model.spec.config.eos_token_ids
+                                       : model::read_generation_eos(model.folder);
+}
+
 LoadedModel load_model(const fs::path& path) {
   LoadedModel loaded = load_any(path);
-  loaded.companions = companions_of(loaded.folder);
+  if (loaded.kind != ModelKind::gguf) loaded.companions = companions_of(loaded.folder);
   loaded.hash = model_hash(loaded.model);
   return loaded;
 }
@@ -211,20 +243,27 @@ std::string model_hash(const model::Model& model) {
 
 std::string save_model(const fs::path& path, const model::Model& model,
                        const fs::path& source_folder, const nlohmann::json& provenance) {
+  return save_model(path, model, companions_of(source_folder), provenance);
+}
+
+std::string save_model(const fs::path& path, const model::Model& model,
+                       const std::vector<Companion>& companions, const nlohmann::json& provenance) {
   model::check_weights(model.spec, model.weights, path);
   StateRegistry registry;
   register_model(registry, model);
   FolderContents contents{.tag = "model",
                           .prefix = "model",
                           .sources = registry.sources(),
-                          .companions = companions_of(source_folder),
+                          .companions = companions,
                           .manifest = {}};
   bool has_config = false;
-  for (const fs::path& file : contents.companions)
-    has_config = has_config || file.filename() == kConfigName;
+  for (const Companion& companion : companions)
+    has_config = has_config || companion.name() == kConfigName;
   if (!has_config)
-    core::fail(ExitCode::kMissingInput,
-               {.path = source_folder / kConfigName, .field = "file", .found = "missing"});
+    core::fail(ExitCode::kMissingInput, {.path = path,
+                                         .field = kConfigName,
+                                         .expected = "in the folder of the source",
+                                         .found = "nothing"});
   contents.manifest.provenance = basic_provenance();
   contents.manifest.provenance.update(provenance);
   return write_folder(path, std::move(contents), IfExists::refuse);

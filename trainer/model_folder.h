@@ -1,7 +1,7 @@
-// The MODEL argument of every verb: a Hugging Face folder, a native model folder, a checkpoint, or
-// a run (its newest valid checkpoint). Native and checkpoint hold each parameter as a dataset of
-// its path, and `kept_pairs`, a uint8 mask [L, G, P]; everything else about the shape follows from
-// the datasets and config.json.
+// The MODEL argument of every verb: a Hugging Face folder, a .gguf file, a native model folder, a
+// checkpoint, or a run (its newest valid checkpoint). Native and checkpoint hold each parameter as
+// a dataset of its path, and `kept_pairs`, a uint8 mask [L, G, P]; everything else about the shape
+// follows from the datasets and config.json.
 #pragma once
 
 #include <cstdint>
@@ -11,28 +11,39 @@
 #include <vector>
 
 #include "model/weights.h"
+#include "trainer/companion.h"
 #include "trainer/state_registry.h"
 
 namespace trainer {
 
-enum class ModelKind { hugging_face, native, checkpoint, run };
+enum class ModelKind { hugging_face, gguf, native, checkpoint, run };
 
 struct LoadedModel {
   model::Model model;
   ModelKind kind = ModelKind::hugging_face;
-  std::filesystem::path folder;                   // where the files are: of a run, its checkpoint
-  std::vector<std::filesystem::path> companions;  // config.json, tokenizer.json, ...
-  std::string hash;                               // model_hash()
-  std::vector<std::string> notes;                 // odd but harmless: one line each, to be shown
+  std::filesystem::path folder;       // where the files are: of a run, its checkpoint; or the .gguf
+  std::vector<Companion> companions;  // config.json, tokenizer.json, ...
+  std::string hash;                   // model_hash()
+  std::vector<std::string> notes;     // odd but harmless: one line each, to be shown
 };
 
-// Throws kMissingInput, listing what was looked for, when `path` is none of the four; kBadData for
+// By its name, NAME.gguf, and not a folder.
+bool is_gguf_file(const std::filesystem::path& path);
+
+// Ids at which generation stops: those of config.json, then the others of generation_config.json.
+std::vector<int64_t> generation_eos(const LoadedModel& model);
+
+// Throws kMissingInput, listing what was looked for, when `path` is none of the five; kBadData for
 // one that is damaged; kNoValidCheckpoint for a run without a valid checkpoint. Changes nothing on
 // the disk.
 LoadedModel load_model(const std::filesystem::path& path);
 
-// Writes a native model folder with the companions of `source_folder`, whole or not at all. A
-// `path` that exists is refused (kRunLocked). Returns the hash of its manifest.
+// Writes a native model folder with these companions, config.json among them, whole or not at all.
+// A `path` that exists is refused (kRunLocked). Returns the hash of its manifest.
+std::string save_model(const std::filesystem::path& path, const model::Model& model,
+                       const std::vector<Companion>& companions,
+                       const nlohmann::json& provenance = nlohmann::json::object());
+// The same with those of a folder.
 std::string save_model(const std::filesystem::path& path, const model::Model& model,
                        const std::filesystem::path& source_folder,
                        const nlohmann::json& provenance = nlohmann::json::object());

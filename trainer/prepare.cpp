@@ -103,7 +103,7 @@ void convert_to_folder(const Config& config, const LoadedModel& source,
       .after = loss_of(conversion.model, windows, batch, nullptr, "loss after conversion")};
   log.info(to_text(report));
   discard_folder(folder);  // an unfinished or other conversion of this run
-  save_model(folder, conversion.model, source.folder,
+  save_model(folder, conversion.model, source.companions,
              {{"conversion", conversion_key(config, source, windows)},
               {"parity", to_json(report)},
               {"source_validation", source_validation}});

@@ -19,7 +19,7 @@ model::ConversionOptions conversion_options(const MlaConfig& mla, int64_t pairs)
 
 struct PreparedModel {
   model::Model model;
-  std::vector<std::filesystem::path> companions;
+  std::vector<Companion> companions;
   bool converted = false;             // this run converted it
   int64_t source_cache_elements = 0;  // per token, of the model it came from
   nlohmann::json

@@ -116,7 +116,7 @@ TEST_F(ReplayedRun, OneBitOfACheckpointIsFound) {
   std::vector<float> values = up.master.to_host<float>();
   values[7] = std::bit_cast<float>(std::bit_cast<uint32_t>(values[7]) ^ 1);
   up.master.copy_from(values.data());
-  std::vector<fs::path> companions;
+  std::vector<Companion> companions;
   for (const auto& entry : fs::directory_iterator(checkpoint(4)))
     if (entry.path().extension() == ".json" && entry.path().filename() != kManifestName)
       companions.push_back(entry.path());

@@ -19,8 +19,8 @@ namespace {
 using core::ExitCode;
 
 std::string tokenizer_hash(const LoadedModel& model) {
-  for (const fs::path& file : model.companions)
-    if (file.filename() == "tokenizer.json") return core::hash_file_hex(file);
+  for (const Companion& companion : model.companions)
+    if (companion.name() == "tokenizer.json") return companion.hash();
   return {};
 }
 

@@ -99,7 +99,7 @@ nlohmann::json run_convert(const ConvertOptions& options, Session& session) {
   nlohmann::json record = provenance(options, source);
   record["parity"] = json;
   const std::string manifest_hash =
-      save_model(options.out, conversion.model, source.folder, record);
+      save_model(options.out, conversion.model, source.companions, record);
   session.say(to_text(report));
   session.say(fmt::format("saved {}", options.out.string()));
   json["out"] = options.out.string();

@@ -3,14 +3,14 @@
 #include "core/file.h"
 #include "core/stop.h"
 #include "data/text_reader.h"
-#include "data/tokenizer.h"
+#include "trainer/tokenizer_argument.h"
 #include "trainer/verbs/report.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {
 
 nlohmann::json run_encode(const EncodeOptions& options, Session& session) {
-  const data::Tokenizer tokenizer = data::Tokenizer::load(options.tokenizer);
+  const data::Tokenizer tokenizer = open_tokenizer(options.tokenizer).tokenizer;
   for (const std::string& note : tokenizer.notes()) session.say("note: " + note);
   data::TextReader reader(options.in);
   core::AtomicFile out(options.out);

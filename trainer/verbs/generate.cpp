@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "model/hf_import.h"
 #include "trainer/generation.h"
+#include "trainer/tokenizer_argument.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {
@@ -17,8 +17,8 @@ nlohmann::json run_generate(const GenerateOptions& options, Session& session) {
                    .top_p = options.top_p,
                    .seed = static_cast<uint64_t>(options.seed)});
   const LoadedModel loaded = open_model(options.model, session);
-  const data::Tokenizer tokenizer = data::Tokenizer::load(loaded.folder);
-  const std::vector<int64_t> eos = model::read_generation_eos(loaded.folder);
+  const data::Tokenizer tokenizer = tokenizer_of(loaded);
+  const std::vector<int64_t> eos = generation_eos(loaded);
   const std::vector<uint32_t> prompt = tokenizer.encode(options.prompt, true);
   model::Llama llama(loaded.model, {.compute = dtype});
 

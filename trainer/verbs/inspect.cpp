@@ -23,7 +23,7 @@ bool holds_shards(const fs::path& folder) {
              {.path = path,
               .field = "PATH",
               .expected = "a model, checkpoint or run folder, a folder of .ds shards, or a "
-                          ".safetensors, .h5, .ds or tokenizer.json file",
+                          ".safetensors, .gguf, .h5, .ds or tokenizer.json file",
               .found = found});
 }
 
@@ -39,6 +39,7 @@ Report inspect_folder(const fs::path& path, bool verify) {
 Report inspect_file(const fs::path& path, bool verify) {
   const std::string extension = path.extension();
   if (extension == ".safetensors") return inspect_safetensors(path, verify);
+  if (extension == ".gguf") return inspect_gguf(path, verify);
   if (extension == ".h5") return inspect_h5(path, verify);
   if (extension == ".ds") return inspect_shards(path, verify);
   if (path.filename().string().ends_with("tokenizer.json")) return inspect_tokenizer(path);

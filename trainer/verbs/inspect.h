@@ -11,6 +11,7 @@ namespace trainer {
 Report inspect_model(const std::filesystem::path& path, bool verify);  // any MODEL, runs included
 Report inspect_shards(const std::filesystem::path& path, bool verify);
 Report inspect_safetensors(const std::filesystem::path& path, bool verify);
+Report inspect_gguf(const std::filesystem::path& path, bool verify);
 Report inspect_h5(const std::filesystem::path& path, bool verify);
 Report inspect_tokenizer(const std::filesystem::path& path);
 

@@ -17,6 +17,8 @@ std::string kind_name(ModelKind kind) {
   switch (kind) {
     case ModelKind::hugging_face:
       return "hugging_face";
+    case ModelKind::gguf:
+      return "gguf";
     case ModelKind::native:
       return "native";
     case ModelKind::checkpoint:

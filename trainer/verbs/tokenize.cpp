@@ -9,8 +9,8 @@
 #include "core/json.h"
 #include "core/progress.h"
 #include "core/text.h"
-#include "data/tokenizer.h"
 #include "model/hf_config.h"
+#include "trainer/tokenizer_argument.h"
 #include "trainer/verbs/report.h"
 #include "trainer/verbs/verbs.h"
 
@@ -18,11 +18,6 @@ namespace trainer {
 namespace {
 
 using core::ExitCode;
-
-struct EndOfText {
-  uint32_t id;
-  std::string from;  // which file said so
-};
 
 // `eos_token` is the token itself, or an object with it under `content`.
 std::optional<std::string> eos_token_of(const nlohmann::json& config) {
@@ -34,66 +29,53 @@ std::optional<std::string> eos_token_of(const nlohmann::json& config) {
   return std::nullopt;
 }
 
-EndOfText find_eos(const data::Tokenizer& tokenizer) {
-  const fs::path folder = tokenizer.path().parent_path();
-  const fs::path tokenizer_config = folder / "tokenizer_config.json";
-  const fs::path model_config = folder / "config.json";
-  std::error_code error;
-  if (fs::exists(tokenizer_config, error)) {
-    if (const auto token = eos_token_of(core::read_json(tokenizer_config))) {
-      if (const auto id = tokenizer.token_id(*token)) return {*id, tokenizer_config};
-      core::fail(ExitCode::kBadData, {.path = tokenizer_config,
+uint32_t find_eos(const OpenedTokenizer& opened) {
+  const data::Tokenizer& tokenizer = opened.tokenizer;
+  for (const Companion& file : opened.settings) {
+    const nlohmann::json config = core::parse_json(file.shown(), file.text());
+    if (!config.is_object()) continue;
+    if (const auto token = eos_token_of(config)) {
+      if (const auto id = tokenizer.token_id(*token)) return *id;
+      core::fail(ExitCode::kBadData, {.path = file.shown(),
                                       .field = "eos_token",
                                       .expected = "a token of tokenizer.json",
                                       .found = "\"" + *token + "\""});
     }
-  }
-  if (fs::exists(model_config, error)) {
-    const nlohmann::json config = core::read_json(model_config);
-    if (config.is_object()) {
-      const auto ids = model::read_eos_token_ids(model_config, config);
-      if (!ids.empty()) {
-        if (static_cast<uint64_t>(ids.front()) < tokenizer.vocab_size())
-          return {static_cast<uint32_t>(ids.front()), model_config};
-        core::fail(ExitCode::kBadData,
-                   {.path = model_config,
-                    .field = "eos_token_id",
-                    .expected = "below " + std::to_string(tokenizer.vocab_size()),
-                    .found = std::to_string(ids.front())});
-      }
-    }
+    const auto ids = model::read_eos_token_ids(file.shown(), config);
+    if (ids.empty()) continue;
+    if (static_cast<uint64_t>(ids.front()) < tokenizer.vocab_size())
+      return static_cast<uint32_t>(ids.front());
+    core::fail(ExitCode::kBadData, {.path = file.shown(),
+                                    .field = "eos_token_id",
+                                    .expected = "below " + std::to_string(tokenizer.vocab_size()),
+                                    .found = std::to_string(ids.front())});
   }
   core::fail(ExitCode::kMissingInput,
-             {.path = folder,
+             {.path = tokenizer.path(),
               .field = "eos_token",
               .expected = "tokenizer_config.json (eos_token) or config.json (eos_token_id)",
               .found = "neither",
               .hint = "use --eos none, or give a folder that has one of them"});
 }
 
-// The name of the model's folder: what a shard records must not depend on where it was made.
-std::string tokenizer_name(const data::Tokenizer& tokenizer) {
-  const std::string folder = fs::absolute(tokenizer.path()).parent_path().filename().string();
-  return folder.empty() ? tokenizer.path().filename().string() : folder;
-}
-
 }  // namespace
 
 nlohmann::json run_tokenize(const TokenizeVerbOptions& options, Session& session) {
-  const data::Tokenizer tokenizer = data::Tokenizer::load(options.tokenizer);
+  const OpenedTokenizer opened = open_tokenizer(options.tokenizer);
+  const data::Tokenizer& tokenizer = opened.tokenizer;
   for (const std::string& note : tokenizer.notes()) session.say("note: " + note);
-  std::optional<EndOfText> eos;
-  if (options.eos == "append") eos = find_eos(tokenizer);
-  if (eos && !tokenizer.encode("", true).empty() && tokenizer.encode("", true).back() == eos->id)
+  std::optional<uint32_t> eos;
+  if (options.eos == "append") eos = find_eos(opened);
+  if (eos && !tokenizer.encode("", true).empty() && tokenizer.encode("", true).back() == *eos)
     session.say("note: the tokenizer's template ends documents already: --eos append doubles it");
 
-  data::ShardOrigin origin{.tokenizer_name = tokenizer_name(tokenizer),
+  data::ShardOrigin origin{.tokenizer_name = opened.name,
                            .tokenizer_hash = tokenizer.hash(),
                            .vocab_size = static_cast<int64_t>(tokenizer.vocab_size()),
                            .eos_id = {},
                            .key = {},
                            .inputs = {}};
-  if (eos) origin.eos_id = eos->id;
+  if (eos) origin.eos_id = *eos;
   std::optional<core::Progress> progress;
   data::TokenizeOptions how;
   how.reader.key = options.key;
@@ -119,7 +101,7 @@ nlohmann::json run_tokenize(const TokenizeVerbOptions& options, Session& session
   report["vocab_size"] = tokenizer.vocab_size();
   report["eos"] = options.eos;
   report["eos_id"] = nullptr;
-  if (eos) report["eos_id"] = eos->id;
+  if (eos) report["eos_id"] = *eos;
   report["template"] = tokenizer.template_description();
   report["tokenizer_hash"] = tokenizer.hash();
   report["seconds"] = seconds;
