@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/kernels/gemm_scratch.h"
 #include "autograd/ops.h"
 
 namespace trainer {
@@ -108,6 +109,15 @@ Layers layers_of(const Config& config, const model::ModelSpec& spec, const Sizes
   return layers;
 }
 
+// What the largest of a chunk's three products packs: logits, dh and dw.
+uint64_t loss_scratch_bytes(const Config& config, int64_t rows, int64_t width, int64_t vocabulary) {
+  if (config.model.dtype != "bfloat16") return 0;
+  return static_cast<uint64_t>(
+      std::max({ag::gemm_scratch_bytes(rows, vocabulary, width, false, ag::DType::f32),
+                ag::gemm_scratch_bytes(rows, width, vocabulary, false, ag::DType::bf16),
+                ag::gemm_scratch_bytes(vocabulary, width, rows, true, ag::DType::f32)}));
+}
+
 }  // namespace
 
 ActivationMemory activation_memory(const Config& config, const model::ModelSpec& spec) {
@@ -121,7 +131,9 @@ ActivationMemory activation_memory(const Config& config, const model::ModelSpec&
   memory.kept =
       tokens * (layers.kept + norm_bytes(s) + kIdBytes) + rope_table_bytes(config, spec.config);
   memory.loss = tokens * (2 * s.narrow * s.width + kLossBytes) +
-                rows * kWide * (static_cast<uint64_t>(spec.config.vocab_size) + kLogitsPadding);
+                rows * kWide * (static_cast<uint64_t>(spec.config.vocab_size) + kLogitsPadding) +
+                loss_scratch_bytes(config, static_cast<int64_t>(rows), spec.config.hidden_size,
+                                   spec.config.vocab_size);
   // The final norm has let go of its input before the layers begin.
   memory.backward = tokens * (layers.backward - std::min(layers.backward, norm_bytes(s)));
   return memory;

@@ -1,7 +1,6 @@
 // Memory of the tensors of one micro-batch, by what the operations keep and make: a formula of the
-// configuration, which a test holds against what the pool counts. Left out is what a product packs
-// for itself: a few percent of a small model on AMX, copies of its operands in f32 for bf16
-// without.
+// configuration, which a test holds against what the pool counts. Left out are the copies of a
+// product's operands in f32 that bf16 takes below AVX-512.
 #pragma once
 
 #include <cstdint>

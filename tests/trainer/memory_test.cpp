@@ -63,12 +63,11 @@ class Memory : public testing::Test {
   }
 
   void expect_predicted(const model::Model& model) const {
-    // What products pack for themselves is left out.
-    const double tolerance = config_.model.dtype == "float32" ? 0.02 : 0.05;
+    constexpr double kTolerance = 0.02;
     const MemoryEstimate estimate = estimate_memory(config_, model.spec, 1);
     const auto predicted = static_cast<double>(estimate.per_rank() - estimate.runtime);
     const auto measured = static_cast<double>(measured_peak(model));
-    EXPECT_NEAR(predicted / measured, 1, tolerance)
+    EXPECT_NEAR(predicted / measured, 1, kTolerance)
         << config_.model.dtype << ", trainable " << config_.model.trainable << ", recompute "
         << config_.parallelism.recompute << ": predicted " << predicted << ", measured "
         << measured;

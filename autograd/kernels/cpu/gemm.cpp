@@ -7,6 +7,7 @@
 
 #include "autograd/core/pool.h"
 #include "autograd/kernels/cpu/gemm_onednn.h"
+#include "autograd/kernels/gemm_scratch.h"
 #define AG_ISA amx
 #include "autograd/kernels/cpu/amx/gemm.h"
 
@@ -114,6 +115,16 @@ Gemm gemm_of(Isa isa) {
       break;
   }
   return unit_gemm<tiled_gemm>;
+}
+
+int64_t gemm_scratch_bytes(int64_t m, int64_t n, int64_t k, bool transpose_a, DType result) {
+  if (active_isa() != Isa::amx) return 0;
+  // Operands as the pool gives them: aligned, rows one behind the other.
+  const View c{nullptr, m, n, n, result, false};
+  const ConstView a = transpose_a ? ConstView{nullptr, k, m, m, DType::bf16}
+                                  : ConstView{nullptr, m, k, k, DType::bf16};
+  const ConstView b{nullptr, k, n, n, DType::bf16};
+  return amx::plan_gemm(c, a, transpose_a, b, false).bytes();
 }
 
 void set_gemm_threads(int threads) { openblas_set_num_threads(threads); }
