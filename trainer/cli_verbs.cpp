@@ -224,6 +224,26 @@ VerbAction declare_inspect(CLI::App& app) {
   return [o](Session& s) { return run_inspect(*o, s); };
 }
 
+VerbAction declare_report(CLI::App& app) {
+  auto o = std::make_shared<ReportOptions>();
+  app.add_option("RUN", o->inputs,
+                 "run, sweep and converted model folders; broken ones are left out")
+      ->required()
+      ->type_name("PATH");
+  add_path(app, "--out", o->out, "folder for report.html, its SVGs and tables")->required();
+  add_count(app, "--pretraining-tokens", o->pretraining_tokens,
+            "tokens that the source model was trained on, to compare with; 0: unknown", 0,
+            int64_t{1} << 50);
+  return [o](Session& s) { return run_report(*o, s); };
+}
+
+VerbAction declare_watch(CLI::App& app) {
+  auto o = std::make_shared<WatchOptions>();
+  add_path(app, "RUN", o->run, "run folder")->required();
+  add_real(app, "--seconds", o->seconds, "between two looks at the run", 3600);
+  return [o](Session& s) { return run_watch(*o, s); };
+}
+
 VerbAction declare_validate(CLI::App& app) {
   auto o = std::make_shared<ValidateOptions>();
   add_path(app, "CONFIG", o->config, "configuration (.yaml)")->required();
@@ -305,6 +325,14 @@ const std::vector<Verb>& verbs() {
        "  mha2mla inspect runs/smollm/r4-c16\n"
        "  mha2mla inspect prose.train.ds --verify --json\n",
        false, declare_inspect},
+      {"report", "Inspect", "Curves, conversions and tables of runs as one HTML page",
+       "  mha2mla report runs/smollm/r4-c16 --out report\n"
+       "  mha2mla report runs/tiny/* --out report --pretraining-tokens 600000000000\n",
+       false, declare_report},
+      {"watch", "Inspect", "Plot the loss of a run in the terminal until the run ends",
+       "  mha2mla watch runs/smollm/r4-c16\n"
+       "  mha2mla watch runs/smollm/r4-c16 > plot.txt\n",
+       false, declare_watch},
       {"env", "Inspect", "Versions, processor, cores and environment, for bug reports",
        "  mha2mla env\n"
        "  mha2mla env --json\n",

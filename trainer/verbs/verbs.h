@@ -94,6 +94,17 @@ struct InspectOptions {
   bool verify = false;
 };
 
+struct ReportOptions {
+  std::vector<fs::path> inputs;
+  fs::path out;
+  int64_t pretraining_tokens = 0;  // of the source model; 0: unknown
+};
+
+struct WatchOptions {
+  fs::path run;
+  double seconds = 2;  // between two looks at the run
+};
+
 struct ValidateOptions {
   fs::path config;
   std::vector<std::string> overrides;
@@ -117,6 +128,8 @@ nlohmann::json run_logits(const LogitsOptions& options, Session& session);
 nlohmann::json run_compare(const CompareOptions& options, Session& session);
 nlohmann::json run_generate(const GenerateOptions& options, Session& session);
 nlohmann::json run_inspect(const InspectOptions& options, Session& session);
+nlohmann::json run_report(const ReportOptions& options, Session& session);
+nlohmann::json run_watch(const WatchOptions& options, Session& session);
 nlohmann::json run_validate(const ValidateOptions& options, Session& session);
 nlohmann::json run_config(const ConfigOptions& options, Session& session);
 nlohmann::json run_env(Session& session);

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""report and watch from outside: the page is self-contained, its parts are well-formed, and broken
+runs are named. Usage: report_test.py PROGRAM"""
+import csv
+import html.parser
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.dom.minidom
+from pathlib import Path
+
+PROGRAM = sys.argv.pop(1)
+NASTY = "<script>alert('&')</script>"
+
+
+def lines(steps):
+    yield {"type": "val", "step": 0, "tokens": 0, "val_loss": 5.0, "val_loss/" + NASTY: 5.0}
+    for step in range(1, steps + 1):
+        yield {"type": "train", "step": step, "tokens": 64 * step, "loss": 5 - step / steps,
+               "lr": 1e-3, "grad_norm": 1.0, "tokens_per_s": 1e4, "rss_bytes": 2**30}
+    yield {"type": "val", "step": steps, "tokens": 64 * steps, "val_loss": 4.0,
+           "val_loss/" + NASTY: 4.0}
+
+
+class Page(html.parser.HTMLParser):
+    """Tags that are open at the end, and every attribute that could fetch something."""
+    VOID = {"meta", "path", "line", "circle", "rect"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.references, self.scripts = [], [], 0
+
+    def handle_starttag(self, tag, attributes):
+        self.scripts += tag == "script"
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.references += [v for k, v in attributes if k in ("src", "href", "xlink:href")]
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+
+
+class ReportTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.root = Path(self.folder.name)
+        self.addCleanup(self.folder.cleanup)
+
+    def make_run(self, name, text=None):
+        run = self.root / name
+        run.mkdir(parents=True)
+        text = text if text is not None else "".join(json.dumps(x) + "\n" for x in lines(40))
+        (run / "metrics.jsonl").write_text(text)
+        (run / "status.json").write_text(json.dumps({"state": "failed", "message": NASTY}))
+        return run
+
+    def run_program(self, *arguments):
+        return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True,
+                              timeout=120)
+
+    def test_report_is_whole_and_self_contained(self):
+        a, b = self.make_run("a"), self.make_run("b<&>")
+        out = self.root / "out"
+        done = self.run_program("report", a, b, self.root / "absent", "--out", out, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual(len(result["runs"]), 2)
+        self.assertIn("absent", result["skipped"][0])
+        text = (out / "report.html").read_text()
+        page = Page()
+        page.feed(text)
+        self.assertEqual(page.open, [])
+        self.assertEqual(page.scripts, 1)
+        self.assertTrue(all(r.startswith("#") for r in page.references), page.references)
+        self.assertNotIn("<script>alert", text)
+        self.assertEqual(set(re.findall(r"https?://[^\"]+", text)), {"http://www.w3.org/2000/svg"})
+        self.assertIn("absent", text)
+        drawings = sorted(out.glob("*.svg"))
+        self.assertEqual([d.stem for d in drawings], ["gradient_norm", "learning_rate", "loss",
+                                                      "memory", "throughput", "validation"])
+        for drawing in drawings:
+            xml.dom.minidom.parse(str(drawing))
+        with open(out / "runs.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        self.assertEqual([r["run"] for r in rows], ["a", "b<&>"])
+        self.assertEqual(float(rows[0]["last val"]), 4.0)
+        self.assertEqual(set(result["files"]), {str(f) for f in out.iterdir()})
+
+    def test_hostile_metrics_do_not_crash(self):
+        nasty = ['{"type":"train","step":1e308,"loss":-1e308,"lr":1e308}', "[" * 100000,
+                 '{"type":"train","step":2,"loss":1e-320}', '{"type":"val","step":3,"val_loss":{}}',
+                 '{"type":"train","step":9223372036854775807,"loss":0}', '{"type":"train","st']
+        run = self.make_run("nasty", "\n".join(nasty))
+        (run / "result.json").write_text("[")
+        (run / "sweep.json").mkdir()
+        done = self.run_program("report", run, "--out", self.root / "out")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for drawing in (self.root / "out").glob("*.svg"):
+            xml.dom.minidom.parse(str(drawing))
+
+    def test_nothing_to_report(self):
+        empty = self.make_run("empty", "")
+        done = self.run_program("report", empty, "--out", self.root / "out")
+        self.assertEqual(done.returncode, 65)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertFalse((self.root / "out").exists())
+
+    def test_watch_prints_one_plot_without_a_terminal(self):
+        done = self.run_program("watch", self.make_run("a"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("step 40, loss 4.0000, val 4.0000", done.stdout)
+        self.assertNotIn("\x1b", done.stdout)
+        self.assertLess(len(done.stdout.splitlines()), 25)
+
+
+if __name__ == "__main__":
+    unittest.main()
