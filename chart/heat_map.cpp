@@ -137,7 +137,7 @@ std::string draw(const HeatMap& map) {
   std::string body =
       draw_names(map, grid, bottom) + draw_cells(map, grid, range) + draw_numbers(map, grid, range);
   const std::string scale = range.empty ? "no values recorded"
-                                        : fmt::format("pale {} to dark {}", format_tick(range.low),
+                                        : fmt::format("pale {} to strong {}", format_tick(range.low),
                                                       format_tick(range.high));
   body += svg_text(kWidth - kRight, 37, scale, Anchor::end);
   return svg_document(bottom + 44, map.title, body);

@@ -1,4 +1,4 @@
-// A grid of cells, darker for larger values.
+// A grid of cells, stronger in colour for larger values.
 #pragma once
 
 #include <string>
@@ -13,8 +13,8 @@ struct HeatMap {
   bool numbers = true;                     // written into the cells, where there is room
 };
 
-// An <svg> element. The least value is the palest; `low` and `high` of the values when equal are
-// both dark. Requires: values.size() == rows.size() * columns.size().
+// An <svg> element. The least value is the palest; if all are equal, all are strong. Requires:
+// values.size() == rows.size() * columns.size().
 std::string draw(const HeatMap& map);
 
 }  // namespace chart

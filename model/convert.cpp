@@ -3,6 +3,7 @@
 #include "model/convert.h"
 
 #include <cmath>
+#include <utility>
 
 #include "autograd/kernels/kernels.h"
 #include "core/error.h"
@@ -55,10 +56,11 @@ KeyRows key_rows(const AttentionSpec& layer, int64_t head_dim) {
 struct Factors {
   Matrix down, up;
   double lost_squared = 0, norm_squared = 0;
+  std::vector<double> sigma;
 };
 
 Factors factor(const Matrix& x, int64_t rows, int64_t d, int64_t latent) {
-  const Svd s = svd(x, rows, d);
+  Svd s = svd(x, rows, d);
   CHECK_ARGUMENT("convert", latent >= 1 && latent <= s.k, "a latent of 1 to " + std::to_string(s.k),
                  std::to_string(latent));
   Factors f;
@@ -71,6 +73,7 @@ Factors factor(const Matrix& x, int64_t rows, int64_t d, int64_t latent) {
     f.norm_squared += square;
     if (j >= latent) f.lost_squared += square;
   }
+  f.sigma = std::move(s.sigma);
   return f;
 }
 
@@ -105,7 +108,8 @@ class LayerConverter {
     const auto cut = f.up.begin() + nope * latent;
     if (nope > 0) put("k_up.weight", {nope, latent}, Matrix(f.up.begin(), cut));
     put("v_up.weight", {values(), latent}, Matrix(cut, f.up.end()));
-    return {std::sqrt(f.lost_squared), std::sqrt(f.norm_squared)};
+    return {
+        std::sqrt(f.lost_squared), std::sqrt(f.norm_squared), {{"[K_nope, V]", latent, f.sigma}}};
   }
 
   LayerReport split(const Matrix& k_nope, const Matrix& v) {
@@ -117,7 +121,8 @@ class LayerConverter {
     put("v_down.weight", {latent, d}, fv.down);
     put("v_up.weight", {values(), latent}, fv.up);
     return {std::sqrt(fk.lost_squared + fv.lost_squared),
-            std::sqrt(fk.norm_squared + fv.norm_squared)};
+            std::sqrt(fk.norm_squared + fv.norm_squared),
+            {{"K_nope", latent, fk.sigma}, {"V", latent, fv.sigma}}};
   }
 
   // A bias is added after the up projection, so the latent need not carry it.

@@ -20,9 +20,17 @@ struct ConversionOptions {
   int64_t latent_dims_per_kv_head = 0;  // c; with split of each latent; not read with method none
 };
 
+// All singular values of a factored matrix, and how many of them the latent keeps.
+struct Spectrum {
+  std::string matrix;  // "[K_nope, V]", "K_nope" or "V"
+  int64_t kept = 0;
+  std::vector<double> sigma;  // descending
+};
+
 // Per layer: Frobenius norm of what the truncation lost of [K_nope, V], and of that matrix itself.
 struct LayerReport {
   double error = 0, norm = 0;
+  std::vector<Spectrum> spectra = {};  // of a joint latent one, of split ones two
 };
 
 struct Conversion {

@@ -38,6 +38,29 @@ nlohmann::json to_json(const BeforeAfter<int64_t>& x) {
   return {{"before", x.before}, {"after", x.after}, {"change_percent", change_percent(x)}};
 }
 
+constexpr size_t kMostSingularValues = 128;  // of a matrix: enough to draw them
+
+// Six digits of singular values spread evenly over the spectrum, from the first to the last.
+nlohmann::json to_json(const model::Spectrum& spectrum) {
+  nlohmann::json index = nlohmann::json::array(), values = nlohmann::json::array();
+  const size_t all = spectrum.sigma.size(), shown = std::min(all, kMostSingularValues);
+  for (size_t i = 0; i < shown; ++i) {
+    const size_t at = shown == all ? i : i * (all - 1) / (shown - 1);
+    index.push_back(at + 1);
+    values.push_back(std::stod(fmt::format("{:.6g}", spectrum.sigma[at])));
+  }
+  return {{"matrix", spectrum.matrix},
+          {"kept", spectrum.kept},
+          {"index", std::move(index)},
+          {"singular_values", std::move(values)}};
+}
+
+nlohmann::json to_json(const std::vector<model::Spectrum>& spectra) {
+  nlohmann::json all = nlohmann::json::array();
+  for (const model::Spectrum& spectrum : spectra) all.push_back(to_json(spectrum));
+  return all;
+}
+
 std::string verdict(const ParityReport& report) {
   if (report.is_exact()) return "full rank and full RoPE: the same function as the source";
   if (report.truncates_nothing()) return "nothing truncated: only the dropped rotations differ";
@@ -85,7 +108,8 @@ nlohmann::json to_json(const ParityReport& report) {
   for (const model::LayerReport& layer : report.layers)
     layers.push_back({{"reconstruction_error", layer.error},
                       {"norm", layer.norm},
-                      {"relative_error", relative(layer)}});
+                      {"relative_error", relative(layer)},
+                      {"spectra", to_json(layer.spectra)}});
   nlohmann::json json = {{"loss_before", nullptr},
                          {"loss_after", nullptr},
                          {"cache_bytes_per_token", to_json(report.cache_bytes_per_token)},

@@ -1,6 +1,8 @@
 // The parity report of a conversion, and the verb's rules about what is needed.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/support/temporary_folder.h"
 #include "trainer/parity.h"
 
@@ -41,6 +43,12 @@ TEST(Parity, CacheParametersAndErrors) {
     EXPECT_NEAR(json.at("layers")[l].at("reconstruction_error"), golden_error[l], 1e-6);
     EXPECT_NEAR(json.at("layers")[l].at("relative_error"),
                 golden_error[l] / conversion.layers[l].norm, 1e-9);
+    const nlohmann::json spectrum = json.at("layers")[l].at("spectra").at(0);
+    const auto values = spectrum.at("singular_values").get<std::vector<double>>();
+    ASSERT_EQ(values.size(), 48u);
+    double lost = 0;
+    for (size_t i = spectrum.at("kept"); i < values.size(); ++i) lost += values[i] * values[i];
+    EXPECT_NEAR(std::sqrt(lost), golden_error[l], 1e-5 * golden_error[l]) << "six digits";
   }
   EXPECT_NEAR(json.at("cache_bytes_per_token").at("change_percent"), 100.0 * (36.0 / 96 - 1), 1e-9);
   const std::string text = to_text(report);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "chart/heat_map.h"
 #include "chart/xy_chart.h"
@@ -39,7 +40,7 @@ Figure kept_by_layer(const RunRecord& run, size_t number) {
             100.0 * c.kept_pairs[static_cast<size_t>((l * c.kv_heads + h) * c.pairs + p)] /
             static_cast<double>(c.kv_heads);
   return {fmt::format("kept_pairs_by_layer_{}", number), draw(map),
-          "The darker, the more heads of the layer keep the rotation of the pair."};
+          "The stronger, the more heads of the layer keep the rotation of the pair."};
 }
 
 // [layers x kv heads, pairs]: kept or not.
@@ -56,7 +57,7 @@ Figure kept_by_head(const RunRecord& run, size_t number) {
     for (int64_t h = 0; h < c.kv_heads; ++h) map.rows.push_back(fmt::format("{}.{}", l, h));
   map.values.assign(c.kept_pairs.begin(), c.kept_pairs.end());
   return {fmt::format("kept_pairs_by_head_{}", number), draw(map),
-          "Dark: the pair keeps its rotation in this kv head."};
+          "Strong: the pair keeps its rotation in this kv head."};
 }
 
 Figure error_figure(const std::vector<RunRecord>& runs) {
@@ -138,24 +139,32 @@ NamedTable error_table(const std::vector<RunRecord>& runs) {
 
 void add_own_figures(const RunRecord& run, size_t number, Section& section) {
   const ConversionRecord& c = *run.conversion;
-  if (!c.protocol.empty())
-    section.paragraphs.push_back(
-        fmt::format("{}: loss before and after over {}.", run.name, c.protocol));
-  if (c.spectra.empty())
-    section.paragraphs.push_back(
-        fmt::format("{}: its folder records no singular values.", run.name));
-  else
-    section.figures.push_back(spectrum_figure(run, number));
+  if (!c.spectra.empty()) section.figures.push_back(spectrum_figure(run, number));
   if (c.kept_pairs.empty()) return;
   section.figures.push_back(kept_by_layer(run, number));
   if (c.kv_heads > 1 && c.layers * c.kv_heads <= kMostHeadRows)
     section.figures.push_back(kept_by_head(run, number));
 }
 
+// One sentence for all runs of which it is true.
+std::vector<std::string> remarks(const std::vector<RunRecord>& runs) {
+  std::map<std::string, std::vector<std::string>> names;
+  for (const RunRecord& run : runs) {
+    const ConversionRecord& c = *run.conversion;
+    if (!c.protocol.empty()) names["loss before and after over " + c.protocol].push_back(run.name);
+    if (c.spectra.empty() && c.method != "none")
+      names["no singular values in the folder, which an earlier version made"].push_back(run.name);
+  }
+  std::vector<std::string> sentences;
+  for (const auto& [remark, of] : names)
+    sentences.push_back(fmt::format("{}: {}.", fmt::join(of, ", "), remark));
+  return sentences;
+}
+
 }  // namespace
 
 Section conversion_section(const std::vector<RunRecord>& runs, int64_t pretraining_tokens) {
-  Section section{.title = "Conversion", .paragraphs = {}, .figures = {}, .tables = {}};
+  Section section{.title = "Conversion", .paragraphs = remarks(runs), .figures = {}, .tables = {}};
   const bool any_error = std::any_of(runs.begin(), runs.end(), [](const RunRecord& run) {
     return !run.conversion->relative_error.empty();
   });

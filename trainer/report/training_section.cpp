@@ -103,21 +103,20 @@ NamedTable run_table(const std::vector<RunRecord>& runs) {
   return {"runs", table};
 }
 
-// Loss and perplexity of each validation set, first and last.
 NamedTable validation_table(const std::vector<RunRecord>& runs) {
   chart::Table table{.title = "Validation by set",
-                     .columns = {"run", "set", "step", "loss [nats/token]", "perplexity"},
+                     .columns = {"run", "set", "loss, first", "loss, last", "perplexity, first",
+                                 "perplexity, last"},
                      .rows = {}};
   constexpr std::string_view kPrefix = "val_loss/";
   for (const RunRecord& run : runs)
     for (const auto& [name, curve] : run.curves) {
       if (!name.starts_with(kPrefix)) continue;
-      const size_t last = curve.value.size() - 1;
-      for (size_t i = 0; i <= last; i += std::max<size_t>(1, last))
-        table.rows.push_back({chart::text_cell(run.name),
-                              chart::text_cell(name.substr(kPrefix.size())),
-                              whole_cell(curve.step[i]), loss_cell(curve.value[i]),
-                              chart::number_cell(std::exp(curve.value[i]))});
+      const double first = curve.value.front(), last = curve.value.back();
+      table.rows.push_back({chart::text_cell(run.name),
+                            chart::text_cell(name.substr(kPrefix.size())), loss_cell(first),
+                            loss_cell(last), chart::number_cell(std::exp(first)),
+                            chart::number_cell(std::exp(last))});
     }
   return {"validation_by_set", table};
 }
