@@ -34,12 +34,13 @@ bool is_abandoned_folder(std::string_view name) {
 }
 
 bool is_abandoned_file(std::string_view name) {
-  constexpr std::array<std::string_view, 7> kFiles = {"LATEST",
+  constexpr std::array<std::string_view, 8> kFiles = {"LATEST",
                                                       "status.json",
                                                       "result.json",
                                                       "config.yaml",
                                                       "config.resolved.yaml",
                                                       "metrics.jsonl",
+                                                      "metrics.csv",
                                                       "metrics.discarded.jsonl"};
   const size_t at = name.rfind(".tmp.");
   if (at == std::string_view::npos || !is_number(name.substr(at + 5))) return false;

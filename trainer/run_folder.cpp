@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/io.h"
+#include "trainer/append_file.h"
 #include "trainer/config_sections.h"
 #include "trainer/manifest.h"
 
@@ -46,21 +47,6 @@ void make_folder(const fs::path& path) {
     if (p == p.parent_path()) break;
   }
   core::create_directories(path);
-}
-
-void write_all(int fd, const fs::path& path, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = core::io::write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) core::fail_errno("write", path, errno);
-    bytes.remove_prefix(static_cast<size_t>(n));
-  }
-}
-
-int open_to_append(const fs::path& path) {
-  const int fd = core::io::open(path, O_WRONLY | O_APPEND | O_CREAT);
-  if (fd < 0) core::fail_errno("open", path, errno);
-  return fd;
 }
 
 // The step of a line; nullopt for one that is torn or not ours.

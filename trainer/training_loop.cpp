@@ -192,6 +192,23 @@ void TrainingRun::append_metrics(const json& line) {
   } catch (const core::Error& e) {
     warn_once(metrics_fail_, e);
   }
+  copy_metrics([&] {
+    if (copies_ != nullptr) copies_->append(line);
+  });
+}
+
+void TrainingRun::continue_copies(int64_t resumed_step) {
+  copy_metrics([&] { copies_ = std::make_unique<MetricsCopies>(path_, resumed_step); });
+}
+
+// What can be made again from metrics.jsonl is not worth a stop, nor a second try.
+void TrainingRun::copy_metrics(const std::function<void()>& copy) {
+  try {
+    copy();
+  } catch (const core::Error& e) {
+    copies_.reset();
+    log_->warn(fmt::format("no metrics.csv and TensorBoard events from here on: {}", e.what()));
+  }
 }
 
 // A checkpoint is acknowledged once the lines of its steps are as durable as it is.

@@ -277,7 +277,9 @@ void TrainingRun::continue_metrics(const fs::path& checkpoint) {
   session_.comm.run_agreed([&] {
     if (!root()) return;
     for (const std::string& line : set_aside_newer(folder_->checkpoints(), step)) log_->warn(line);
-    metrics_ = std::make_unique<MetricsWriter>(folder_->metrics(), checkpoint.empty() ? -1 : step);
+    const int64_t resumed = checkpoint.empty() ? -1 : step;
+    metrics_ = std::make_unique<MetricsWriter>(folder_->metrics(), resumed);
+    continue_copies(resumed);
     first_validation_ = read_validation(folder_->metrics(), 0);
     if (same_validation_) validation = read_validation(folder_->metrics(), step);
     write_status("training");

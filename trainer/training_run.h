@@ -2,6 +2,7 @@
 // the loop with validation, log and checkpoints. The verb `train` is this, and no more.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include "trainer/checkpoint.h"
 #include "trainer/log.h"
+#include "trainer/metrics_copies.h"
 #include "trainer/prepare.h"
 #include "trainer/run_folder.h"
 #include "trainer/run_saver.h"
@@ -69,6 +71,8 @@ class TrainingRun {
   std::string choose_rollback(int64_t bad_step);
   // Rank 0; a log or status that cannot be written is a warning, and the lines wait.
   void append_metrics(const nlohmann::json& line);
+  void continue_copies(int64_t resumed_step);
+  void copy_metrics(const std::function<void()>& copy);
   void write_status(const char* state);
   void sync_metrics();
   void warn_once(bool& warned, const core::Error& error);
@@ -99,6 +103,7 @@ class TrainingRun {
   std::unique_ptr<RunSaver> saver_;
   std::unique_ptr<StopRequests> requests_;
   std::unique_ptr<MetricsWriter> metrics_;
+  std::unique_ptr<MetricsCopies> copies_;  // null once they could not be written
   std::unique_ptr<StepLog> step_log_;
   int64_t validated_step_ = -1;
   unsigned asked_ = 0;                                // core::StopBit of all ranks
