@@ -4,6 +4,11 @@
 //   gradient wide, one flat buffer that the trainer selects (gradient shards)
 // Trainable parameters come first and are contiguous, so the optimizer, the clip and the all-reduce
 // each see one slice.
+//
+// The stores of several ranks may deal the optimizer's work: each updates its share of the
+// trainable elements, and the others take the outcome from it (working_parts). When computing in
+// bf16 a store then keeps the masters of its share alone, and a full wide copy of the vectors to
+// compute with.
 #pragma once
 
 #include <deque>
@@ -11,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "autograd/core/share.h"
 #include "autograd/core/tensor.h"
 
 namespace ag {
@@ -22,8 +28,9 @@ struct Param {
   Shape shape;       // [out, in] or [out]
   bool trainable = true;
   int64_t offset = 0;  // elements into the flat master; into the flat gradient when trainable
-  Tensor master;       // wide
-  Tensor working;      // compute dtype for matrices, else the master
+  Tensor master;       // wide; undefined in a store that keeps a share of the masters
+  Tensor kept;         // [n] wide: the masters that this store keeps, elements of part_of()
+  Tensor working;      // compute dtype for matrices, else the master or a copy of it
   ParamStore* store = nullptr;
 
   // The slice of the selected gradient buffer. Requires: trainable, a buffer is selected.
@@ -39,7 +46,8 @@ class ParamStore {
   };
 
   // `compute` is f32, bf16 or f64. Values are undefined until load() has been called for each.
-  ParamStore(const std::vector<Declaration>& declarations, DType compute);
+  // `share`: of the optimizer's work and, in bf16, of the masters.
+  ParamStore(const std::vector<Declaration>& declarations, DType compute, const Share& share = {});
   ParamStore(const ParamStore&) = delete;
   ParamStore& operator=(const ParamStore&) = delete;
 
@@ -51,15 +59,29 @@ class ParamStore {
   DType compute_dtype() const { return compute_; }
   DType wide_dtype() const { return wide_of(compute_); }
   int64_t trainable_numel() const { return trainable_numel_; }  // with alignment gaps
+  const Share& share() const { return share_; }
+  // The trainable elements that this store updates, of [0, trainable_numel()).
+  ElementRange own_range() const { return range_of(trainable_numel_, share_); }
+  // True when this store keeps a share of the masters only.
+  bool masters_are_dealt() const { return share_.count > 1 && compute_ == DType::bf16; }
+  // The elements of `param` that belong to the share `index`; of `kept` where masters are dealt.
+  ElementRange part_of(const Param& param, int64_t index) const;
 
   // Sets master (converted to wide) and working from any floating tensor of the same shape.
   void load(Param& param, const Tensor& values);
   // Re-derives every working copy from the master, e.g. after a checkpoint has been read into it.
+  // Requires: masters are not dealt.
   void refresh_working();
 
-  // The trainable part of master [1, n] and of the bf16 copy (undefined Tensor when not kept).
-  Tensor trainable_master() const;
-  Tensor trainable_working() const;
+  // own_range() of the masters and of the bf16 copy (undefined Tensor when there is none).
+  Tensor own_master() const;
+  Tensor own_working() const;
+  // After own_master() and own_working() have changed: the copies of the vectors in own_range().
+  void refresh_own_vectors();
+  // What the share `index` updates of all that is computed with: flat, few, live. Equal in the
+  // stores of all shares once each part has been taken from the store of its share. Requires:
+  // several shares.
+  std::vector<Tensor> working_parts(int64_t index) const;
 
   // The gradient buffer into which backward accumulates; wide, [trainable_numel()].
   void select_gradient(Tensor flat);
@@ -68,11 +90,18 @@ class ParamStore {
 
  private:
   friend struct Param;
+  void place_params();
+  void place_dealt_params();
+  // Elements of all vectors, with their gaps, that stand before the element `flat`.
+  int64_t vector_elements_before(int64_t flat) const;
+
   DType compute_;
+  Share share_;
   std::deque<Param> params_;  // a deque: addresses stay
   std::unordered_map<std::string, Param*> by_name_;
   Tensor master_, working_, gradient_;
-  int64_t trainable_numel_ = 0;
+  Tensor vectors_;  // where masters are dealt: all vectors, wide, in the order of their offsets
+  int64_t trainable_numel_ = 0, numel_ = 0;
 };
 
 }  // namespace ag

@@ -21,8 +21,8 @@ using namespace bench;
 void register_state(trainer::StateRegistry& registry, StepBench& bench) {
   trainer::register_model(registry, {bench.model().spec(), bench.model().weights()});
   for (const ag::Param& p : bench.model().params().all()) {
-    registry.add_tensor("optimizer.m/" + p.name, bench.optimizer().m(p));
-    registry.add_tensor("optimizer.v/" + p.name, bench.optimizer().v(p));
+    registry.add_tensor("optimizer.m/" + p.name, bench.optimizer().m(p).reshaped(p.shape));
+    registry.add_tensor("optimizer.v/" + p.name, bench.optimizer().v(p).reshaped(p.shape));
   }
 }
 

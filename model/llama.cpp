@@ -30,7 +30,7 @@ bool is_trainable(const std::string& path, Trainable trainable) {
 Llama::Llama(const Model& model, const LlamaOptions& options)
     : spec_(model.spec),
       options_(options),
-      params_(declarations(model, options.trainable), options.compute) {
+      params_(declarations(model, options.trainable), options.compute, options.share) {
   for (ag::Param& p : params_.all()) params_.load(p, model.weights.at(p.name));
   embed_ = &params_.at("embed.weight");
   norm_ = &params_.at("norm.weight");

@@ -21,6 +21,7 @@ struct LlamaOptions {
   ag::DType compute = ag::DType::f32;
   Trainable trainable = Trainable::all;
   Recompute recompute = Recompute::none;
+  ag::Share share = {};  // of the optimizer's work: ag::ParamStore
 };
 
 class Llama {
@@ -47,7 +48,7 @@ class Llama {
   // [B*T, V] wide, without recording.
   ag::Tensor logits(const ag::Tensor& ids, int64_t batch, Cache* cache = nullptr);
 
-  // The current masters, by path.
+  // The current masters, by path. Requires: params() has them all.
   Weights weights() const;
 
  private:

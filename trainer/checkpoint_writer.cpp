@@ -63,7 +63,7 @@ CheckpointWriter::~CheckpointWriter() {
   thread_.join();
 }
 
-void CheckpointWriter::start(CheckpointRequest request) {
+void CheckpointWriter::copy(CheckpointRequest request) {
   {
     const std::lock_guard lock(mutex_);
     if (phase_ != Phase::idle)
@@ -76,8 +76,15 @@ void CheckpointWriter::start(CheckpointRequest request) {
     const core::trace::Scope scope("checkpoint snapshot");
     snapshot_.take(registry_);
   }
-  core::failpoint("checkpoint.after_snapshot");
   request_ = std::move(request);
+}
+
+void CheckpointWriter::write() {
+  {
+    const core::trace::Scope scope("checkpoint snapshot");
+    snapshot_.complete(registry_);
+  }
+  core::failpoint("checkpoint.after_snapshot");
   {
     const std::lock_guard lock(mutex_);
     phase_ = Phase::saving;

@@ -1,7 +1,7 @@
 // Saves checkpoints while training goes on: the state is copied at a step boundary, and a thread
 // writes, verifies and commits the copy, then removes what retention does not keep.
 //
-//   main thread   start(): copy + hash | steps ...                      | poll(): what became of it
+//   main thread   copy(), write(): + hash | steps ...                   | poll(): what became of it
 //   writer        idle                 | write, read back, commit, retire | idle
 //
 // While a save is in flight the thread is the only user of HDF5 in the process.
@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "trainer/checkpoint.h"
@@ -29,7 +30,7 @@ struct SaveOutcome {
   std::exception_ptr error;
   std::vector<int64_t> removed;  // steps that retention removed
   std::string warning;           // retention failed; the checkpoint is safe
-  double seconds = 0;            // from start() to the end
+  double seconds = 0;            // from write() to the end
 };
 
 class CheckpointWriter {
@@ -44,7 +45,16 @@ class CheckpointWriter {
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
   // Returns as soon as the state is copied. Requires: the outcome of the save before was taken.
-  void start(CheckpointRequest request);
+  void copy(CheckpointRequest request);
+  // Where gather_dealt() completes the copy; nothing to do when nothing is dealt.
+  StateSnapshot& snapshot() { return snapshot_; }
+  // Lets the thread write the copy. Requires: it is whole.
+  void write();
+  // Both, for a state that one rank has whole.
+  void start(CheckpointRequest request) {
+    copy(std::move(request));
+    write();
+  }
   // The outcome of a save that has ended, once.
   std::optional<SaveOutcome> poll();
   // Waits for the save in flight; nullopt when there is none.

@@ -255,8 +255,8 @@ struct OptimizerConfig {
                        .min = 0,
                        .max = 1e9});
     f(s.zero_stage, Key{.name = "zero_stage",
-                        .help = "0: every rank holds the whole optimizer state",
-                        .choices = {"0"},
+                        .help = "0: every rank holds the whole optimizer state; 1: a share of it",
+                        .choices = {"0", "1"},
                         .effect = Effect::kFree});
     f(s.optimizer_factory, Key{.name = "optimizer_factory", .help = "the optimizer"});
     f(s.learning_rate_scheduler, Key{.name = "learning_rate_scheduler", .help = "in steps"});

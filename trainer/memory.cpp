@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "autograd/core/share.h"
 #include "model/llama.h"
 #include "trainer/activation_memory.h"
 #include "trainer/gradient_reduction.h"
@@ -17,7 +18,7 @@ constexpr uint64_t kWide = 4;  // bytes of f32
 constexpr uint64_t kRuntimeBytes = uint64_t{120} << 20;
 
 struct ParameterCounts {
-  uint64_t all = 0, trainable = 0;
+  uint64_t all = 0, trainable = 0, vectors = 0;
 };
 
 ParameterCounts count_parameters(const Config& config, const model::ModelSpec& spec) {
@@ -27,9 +28,16 @@ ParameterCounts count_parameters(const Config& config, const model::ModelSpec& s
   for (const model::ParameterShape& p : model::parameter_shapes(spec)) {
     const auto numel = static_cast<uint64_t>(p.shape.numel());
     counts.all += numel;
+    if (p.shape.rank() == 1) counts.vectors += numel;
     if (model::is_trainable(p.path, trainable)) counts.trainable += numel;
   }
   return counts;
+}
+
+uint64_t largest_share(uint64_t numel, int ranks) {
+  // The tiles that are left over go to the last ones.
+  const ag::Share last{ranks - 1, ranks};
+  return static_cast<uint64_t>(ag::range_of(static_cast<int64_t>(numel), last).size());
 }
 
 // The number in a file that holds nothing else; the largest number for "max" or no file.
@@ -61,11 +69,18 @@ MemoryEstimate estimate_memory(const Config& config, const model::ModelSpec& spe
   uint64_t others = 0;  // subtrees, of which two parts each are on their way
   for (int rank = 1; rank < ranks; ++rank) others += plan.subtrees(rank).size();
   MemoryEstimate estimate;
+  const bool dealt = config.optimizer.zero_stage == 1 && ranks > 1;
+  const uint64_t own_trainable = dealt ? largest_share(counts.trainable, ranks) : counts.trainable;
   estimate.weights = kWide * counts.all;
-  if (config.model.dtype == "bfloat16") estimate.weights += 2 * counts.all;
+  if (config.model.dtype == "bfloat16") {
+    if (dealt)
+      estimate.weights = kWide * (own_trainable + counts.vectors +
+                                  largest_share(counts.all - counts.trainable, ranks));
+    estimate.weights += 2 * counts.all;
+  }
   estimate.gradients = kWide * counts.trainable * static_cast<uint64_t>(plan.peak_values());
   estimate.gradients += 2 * others * kGradientPartBytes;
-  estimate.optimizer = 2 * kWide * counts.trainable;
+  estimate.optimizer = 2 * kWide * own_trainable;
   estimate.activations = activation_memory(config, spec).peak();
   estimate.runtime = kRuntimeBytes;
   estimate.snapshot = checkpoint_bytes(config, spec);

@@ -14,9 +14,9 @@ uint64_t available_memory_bytes();
 // Bytes of one rank, but for `snapshot`. Exact but for alignment, `activations` (a formula) and
 // `runtime` (measured once).
 struct MemoryEstimate {
-  uint64_t weights = 0;      // masters, and the bf16 copies when computing in bf16
+  uint64_t weights = 0;      // masters or a share of them, and the bf16 copies
   uint64_t gradients = 0;    // every buffer of the shard tree at its peak, and what it receives
-  uint64_t optimizer = 0;    // two moments
+  uint64_t optimizer = 0;    // two moments, or a share of them
   uint64_t activations = 0;  // of one micro-batch at their peak; trainer/activation_memory.h
   uint64_t runtime = 0;      // what is there before the first tensor
   uint64_t snapshot = 0;     // rank 0 alone: the copy that a checkpoint is written from

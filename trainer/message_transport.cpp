@@ -1,19 +1,14 @@
 // Parts travel as messages, twice: subtrees to the rank that adds them up, totals to all. A rank
 // sends and receives 2 (R - 1) / R times the gradient, as the best all-reduce does.
 #include <deque>
-#include <span>
 #include <utility>
 
 #include "autograd/kernels/kernels.h"
 #include "trainer/gradient_transport.h"
+#include "trainer/pieces.h"
 
 namespace trainer {
 namespace {
-
-// MPI reads device memory through the same pointer where it is device-aware.
-std::span<std::byte> bytes_of(ag::Tensor& tensor) {
-  return {static_cast<std::byte*>(tensor.view().data), static_cast<size_t>(tensor.bytes())};
-}
 
 ag::Tensor part(const ag::Tensor& buffer, const GradientRange& range) {
   return buffer.slice(range.begin, {range.end - range.begin});

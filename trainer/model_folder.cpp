@@ -225,7 +225,11 @@ std::vector<uint8_t> kept_pairs_mask(const model::ModelSpec& spec) {
 
 void register_model(StateRegistry& registry, const model::Model& model) {
   for (const auto& [path, weight] : model.weights) registry.add_tensor(path, weight);
-  registry.add_constant(kKeptPairs, mask_shape(model.spec.config), kept_pairs_mask(model.spec));
+  register_kept_pairs(registry, model.spec);
+}
+
+void register_kept_pairs(StateRegistry& registry, const model::ModelSpec& spec) {
+  registry.add_constant(kKeptPairs, mask_shape(spec.config), kept_pairs_mask(spec));
 }
 
 std::string model_hash(const model::Model& model) {

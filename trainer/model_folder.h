@@ -50,6 +50,7 @@ std::string save_model(const std::filesystem::path& path, const model::Model& mo
 
 // The parameters, live, and the kept pairs: what makes a checkpoint a MODEL.
 void register_model(StateRegistry& registry, const model::Model& model);
+void register_kept_pairs(StateRegistry& registry, const model::ModelSpec& spec);
 
 // Of every parameter's path, dtype, shape and bytes, and of the kept pairs: the same in whichever
 // folder the model is stored.

@@ -9,12 +9,21 @@ namespace trainer {
 AdamW::AdamW(ag::ParamStore& params, const AdamWOptions& options)
     : params_(params),
       options_(options),
-      m_(ag::Tensor::zeros({params.trainable_numel()}, params.wide_dtype())),
-      v_(ag::Tensor::zeros({params.trainable_numel()}, params.wide_dtype())) {}
+      m_(ag::Tensor::zeros({params.own_range().size()}, params.wide_dtype())),
+      v_(ag::Tensor::like(m_)) {
+  v_.fill_zero();
+}
+
+ag::Tensor AdamW::own_part(const ag::Tensor& moments, const ag::Param& param) const {
+  const ag::ElementRange part = params_.part_of(param, params_.share().index);
+  const int64_t begin = param.offset + part.begin - params_.own_range().begin;
+  return moments.slice(part.size() == 0 ? 0 : begin, {part.size()});
+}
 
 void AdamW::step(const ag::Tensor& gradient, double learning_rate, double gradient_scale) {
   ++steps_;
-  ag::Tensor master = params_.trainable_master(), working = params_.trainable_working();
+  const ag::ElementRange own = params_.own_range();
+  ag::Tensor master = params_.own_master(), working = params_.own_working();
   const ag::AdamWStep step{.learning_rate = learning_rate,
                            .beta1 = options_.beta1,
                            .beta2 = options_.beta2,
@@ -24,7 +33,8 @@ void AdamW::step(const ag::Tensor& gradient, double learning_rate, double gradie
                            .step = steps_};
   ag::kernels(master.device())
       .adamw(master.view(), working.defined() ? working.view() : ag::View{}, m_.view(), v_.view(),
-             gradient, step);
+             gradient.slice(own.begin, {own.size()}), step);
+  params_.refresh_own_vectors();
 }
 
 double gradient_norm(const ag::Tensor& gradient) {

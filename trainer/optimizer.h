@@ -1,5 +1,5 @@
-// AdamW on the flat trainable slice (Loshchilov and Hutter, decoupled decay on every parameter as
-// the paper does), and the global gradient norm.
+// AdamW on the store's share of the flat trainable elements (Loshchilov and Hutter, decoupled decay
+// on every parameter as the paper does), and the global gradient norm.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +17,23 @@ class AdamW {
  public:
   AdamW(ag::ParamStore& params, const AdamWOptions& options);
 
-  // One update with `gradient` [trainable_numel] times gradient_scale; counts itself.
+  // One update of params.own_range() with `gradient` [trainable_numel] times gradient_scale; counts
+  // itself.
   void step(const ag::Tensor& gradient, double learning_rate, double gradient_scale);
 
-  // Updates done; part of the state, like the moments. A slice of them belongs to each parameter.
+  // Updates done; part of the state, like the moments.
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }
-  ag::Tensor m(const ag::Param& param) const { return m_.slice(param.offset, param.shape); }
-  ag::Tensor v(const ag::Param& param) const { return v_.slice(param.offset, param.shape); }
+  // [n]: of the elements params.part_of(param, own share); all of them when nothing is dealt.
+  ag::Tensor m(const ag::Param& param) const { return own_part(m_, param); }
+  ag::Tensor v(const ag::Param& param) const { return own_part(v_, param); }
 
  private:
+  ag::Tensor own_part(const ag::Tensor& moments, const ag::Param& param) const;
+
   ag::ParamStore& params_;
   AdamWOptions options_;
-  ag::Tensor m_, v_;  // [trainable_numel] wide
+  ag::Tensor m_, v_;  // of params_.own_range(), wide
   int64_t steps_ = 0;
 };
 

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
@@ -14,6 +15,7 @@
 #include "trainer/rank_threads.h"
 #include "trainer/replica_check.h"
 #include "trainer/run_folder.h"
+#include "trainer/state_snapshot.h"
 #include "trainer/trainer.h"
 
 namespace trainer {
@@ -179,16 +181,22 @@ class Replay {
 
   void compare_state(Trainer& trainer) {
     if (!result_.checkpoint) return;
+    const StateRegistry& registry = trainer.registry();
+    std::optional<StateSnapshot> snapshot;  // of rank 0
     session_.comm.run_agreed([&] {
+      if (session_.comm.rank() == 0) snapshot.emplace(registry).take(registry);
+    });
+    gather_dealt(session_.comm, registry, snapshot ? &*snapshot : nullptr);
+    session_.comm.run_agreed([&] {
+      if (!snapshot) return;
+      snapshot->complete(registry);
       const Manifest manifest = read_manifest(checkpoint_);
-      const StateDigest digest = digest_entries(trainer.registry());
-      for (size_t i = 0; i + 1 < digest.names.size(); ++i) {
-        const auto entry = manifest.tensors.find(digest.names[i]);
+      for (const H5Source& source : snapshot->view().sources) {
+        const auto entry = manifest.tensors.find(source.name);
         const std::string was = entry == manifest.tensors.end() ? "nothing" : entry->second.hash;
-        if (was != digest.hashes[i]) differ(digest.names[i], result_.step, was, digest.hashes[i]);
+        if (was != source.hash) differ(source.name, result_.step, was, source.hash);
       }
-      const json now = trainer.registry().values();
-      for (const auto& [name, value] : now.items())
+      for (const auto& [name, value] : snapshot->view().values.items())
         if (manifest.values.value(name, json()) != value)
           differ(name, result_.step, manifest.values.value(name, json()).dump(), value.dump());
     });

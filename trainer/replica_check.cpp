@@ -52,7 +52,7 @@ std::string describe(const std::vector<std::string>& differences,
 std::string StateDigest::combined() const { return core::hash_hex(joined(*this)); }
 
 StateDigest digest_entries(const StateRegistry& registry) {
-  const std::vector<H5Source> sources = registry.sources();
+  const std::vector<H5Source> sources = registry.replicated();
   StateDigest digest;
   for (const H5Source& source : sources) digest.names.push_back(source.name);
   digest.hashes.resize(sources.size());

@@ -11,8 +11,8 @@
 
 namespace trainer {
 
-// Of each entry: XXH3-128 of its bytes (tensors, constants; ascending by name), and one for all
-// values together. On all threads.
+// Of each entry that every rank has whole: XXH3-128 of its bytes (tensors, constants, replicas;
+// ascending by name), and one for all values together. On all threads.
 struct StateDigest {
   std::vector<std::string> names;
   std::vector<std::string> hashes;  // of names[i]
@@ -21,10 +21,10 @@ struct StateDigest {
 };
 StateDigest digest_entries(const StateRegistry& registry);
 
-// One hash of the whole state: 32 hexadecimal digits.
+// One hash of all of them: 32 hexadecimal digits.
 std::string state_digest(const StateRegistry& registry);
 
-// Collective. Throws AgreedError(kReplicasDiffer) on all ranks when the states differ, naming the
+// Collective. Throws AgreedError(kReplicasDiffer) on all ranks when those states differ, naming the
 // ranks that differ from most of them - from rank 0 where most do not agree - and the first entry
 // in which each does.
 void require_equal_replicas(Comm& comm, const StateRegistry& registry);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "trainer/replica_check.h"
+#include "trainer/state_snapshot.h"
 
 namespace trainer {
 namespace {
@@ -44,7 +45,11 @@ void RunSaver::save(int64_t step, const std::function<CheckpointRequest()>& requ
     CheckpointRequest filled = request();
     filled.step = step;
     filled.provenance["parent"] = parent_;
-    writer_->start(std::move(filled));
+    writer_->copy(std::move(filled));
+  });
+  gather_dealt(comm_, registry_, root() ? &writer_->snapshot() : nullptr);
+  comm_.run_agreed([&] {
+    if (root()) writer_->write();
   });
   saved_step_ = step;
 }

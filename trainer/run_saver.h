@@ -34,7 +34,7 @@ class RunSaver {
   void resume_from(int64_t step, const std::string& checkpoint);
 
   // Collective. Copies the state of `step` and lets it be written, after the save before has ended.
-  // The state must be the same on all ranks (kReplicasDiffer). A step that was saved, or is being
+  // What all ranks have must be the same (kReplicasDiffer). A step that was saved, or is being
   // saved, is not saved again. `request` is asked for on rank 0; its step and parent are filled in.
   void save(int64_t step, const std::function<CheckpointRequest()>& request);
 

@@ -11,6 +11,12 @@ namespace {
 
 using core::ExitCode;
 
+std::vector<H5Source> ascending(std::vector<H5Source> sources) {
+  std::sort(sources.begin(), sources.end(),
+            [](const H5Source& a, const H5Source& b) { return a.name < b.name; });
+  return sources;
+}
+
 bool is_finite(const nlohmann::json& value) {
   if (value.is_number_float()) return std::isfinite(value.get<double>());
   if (value.is_structured()) return std::all_of(value.begin(), value.end(), is_finite);
@@ -30,6 +36,22 @@ void StateRegistry::claim(const std::string& name) {
 void StateRegistry::add_tensor(const std::string& name, ag::Tensor live) {
   claim(name);
   tensors_.emplace(name, std::move(live));
+}
+
+void StateRegistry::add_dealt(const std::string& name, DealtTensor dealt) {
+  claim(name);
+  int64_t elements = 0;
+  for (const ag::ElementRange& range : dealt.ranges) elements += range.size();
+  if (elements != dealt.shape.numel() || dealt.own.numel() != dealt.own_range().size())
+    core::fail(ExitCode::kInternal, {.place = name,
+                                     .field = "state registry",
+                                     .expected = "the elements of " + to_string(dealt.shape),
+                                     .found = std::to_string(elements)});
+  dealt_.emplace(name, std::move(dealt));
+}
+
+void StateRegistry::add_replica(const std::string& name, ag::Tensor live) {
+  replicas_.emplace(name, std::move(live));
 }
 
 void StateRegistry::add_constant(const std::string& name, const ag::Shape& shape,
@@ -53,11 +75,27 @@ std::vector<std::string> StateRegistry::names() const { return {names_.begin(), 
 std::vector<H5Source> StateRegistry::sources() const {
   std::vector<H5Source> sources;
   for (const auto& [name, tensor] : tensors_) sources.push_back(h5_source(name, tensor));
+  for (const auto& [name, dealt] : dealt_)
+    sources.push_back({name, dealt.shape, h5_type_of(dealt.own.dtype()), nullptr});
   for (const auto& [name, constant] : constants_)
     sources.push_back({name, constant.shape, H5Type::u8, constant.bytes.data()});
-  std::sort(sources.begin(), sources.end(),
-            [](const H5Source& a, const H5Source& b) { return a.name < b.name; });
-  return sources;
+  return ascending(std::move(sources));
+}
+
+std::vector<H5Source> StateRegistry::replicated() const {
+  std::vector<H5Source> whole = sources();
+  std::erase_if(whole, [&](const H5Source& source) { return dealt_.contains(source.name); });
+  for (const auto& [name, tensor] : replicas_) whole.push_back(h5_source(name, tensor));
+  return ascending(std::move(whole));
+}
+
+StateView StateRegistry::view() const {
+  if (!dealt_.empty())
+    core::fail(ExitCode::kInternal, {.place = dealt_.begin()->first,
+                                     .field = "state registry",
+                                     .expected = "all elements",
+                                     .found = "those of one rank"});
+  return {sources(), values()};
 }
 
 nlohmann::json StateRegistry::values() const {
@@ -75,7 +113,17 @@ nlohmann::json StateRegistry::values() const {
 }
 
 void StateRegistry::load_tensor(const std::string& name, const void* data) {
-  if (!skipped_.contains(name)) tensors_.at(name).copy_from(data);
+  if (skipped_.contains(name)) return;
+  const auto dealt = dealt_.find(name);
+  if (dealt == dealt_.end()) {
+    tensors_.at(name).copy_from(data);
+  } else if (dealt->second.load) {
+    dealt->second.load(data);
+  } else {
+    ag::Tensor& own = dealt->second.own;
+    own.copy_from(static_cast<const std::byte*>(data) +
+                  dealt->second.own_range().begin * ag::size_of(own.dtype()));
+  }
 }
 
 void StateRegistry::load_values(const nlohmann::json& values) {

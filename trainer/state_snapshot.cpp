@@ -7,7 +7,9 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/trace.h"
 #include "trainer/parallel_entries.h"
+#include "trainer/pieces.h"
 
 namespace trainer {
 namespace {
@@ -55,6 +57,21 @@ StateSnapshot::StateSnapshot(const StateRegistry& registry)
     view_.sources[i].data = memory_.get() + offsets_[i];
 }
 
+size_t StateSnapshot::index_of(const std::string& name) const {
+  const auto source =
+      std::lower_bound(view_.sources.begin(), view_.sources.end(), name,
+                       [](const H5Source& a, const std::string& b) { return a.name < b; });
+  return static_cast<size_t>(source - view_.sources.begin());
+}
+
+std::span<std::byte> StateSnapshot::elements(const std::string& name,
+                                             const ag::ElementRange& range) {
+  const size_t i = index_of(name);
+  const uint64_t size = size_of(view_.sources[i].type);
+  return {memory_.get() + offsets_[i] + static_cast<uint64_t>(range.begin) * size,
+          static_cast<uint64_t>(range.size()) * size};
+}
+
 void StateSnapshot::take(const StateRegistry& registry) {
   const std::vector<H5Source> live = registry.sources();
   if (live.size() != view_.sources.size())
@@ -63,9 +80,35 @@ void StateSnapshot::take(const StateRegistry& registry) {
                                      .found = std::to_string(live.size())});
   view_.values = registry.values();
   for_each_entry(live, [&](size_t i) {
-    view_.sources[i].hash =
-        copy_and_hash(live[i].data, memory_.get() + offsets_[i], live[i].bytes());
+    if (live[i].data != nullptr)
+      view_.sources[i].hash =
+          copy_and_hash(live[i].data, memory_.get() + offsets_[i], live[i].bytes());
+    else if (const DealtTensor& dealt = registry.dealt().at(live[i].name); dealt.own.numel() > 0)
+      dealt.own.copy_to(elements(live[i].name, dealt.own_range()).data());
   });
+}
+
+void StateSnapshot::complete(const StateRegistry& registry) {
+  if (registry.dealt().empty()) return;
+  for_each_entry(view_.sources, [&](size_t i) {
+    H5Source& source = view_.sources[i];
+    if (registry.dealt().contains(source.name))
+      source.hash = core::hash_hex({static_cast<const std::byte*>(source.data), source.bytes()});
+  });
+}
+
+void gather_dealt(Comm& comm, const StateRegistry& registry, StateSnapshot* snapshot) {
+  if (registry.dealt().empty()) return;
+  const core::trace::Scope scope("gather_state");
+  std::vector<Comm::Outgoing> outgoing;
+  std::vector<Comm::Incoming> incoming;
+  for (const auto& [name, dealt] : registry.dealt()) {
+    if (comm.rank() != 0) append_outgoing(outgoing, bytes_of(dealt.own), 0);
+    for (int rank = 1; comm.rank() == 0 && rank < comm.size(); ++rank)
+      append_incoming(incoming, snapshot->elements(name, dealt.ranges[static_cast<size_t>(rank)]),
+                      rank);
+  }
+  comm.exchange(outgoing, incoming);
 }
 
 }  // namespace trainer

@@ -8,11 +8,12 @@
 #include "core/trace.h"
 #include "trainer/checkpoint.h"
 #include "trainer/model_folder.h"
+#include "trainer/weight_exchange.h"
 
 namespace trainer {
 namespace {
 
-model::LlamaOptions llama_options(const Config& c) {
+model::LlamaOptions llama_options(const Config& c, const Comm& comm) {
   using model::Recompute;
   const std::string& recompute = c.parallelism.recompute;
   return {
@@ -20,7 +21,8 @@ model::LlamaOptions llama_options(const Config& c) {
       .trainable = c.model.trainable == "all" ? model::Trainable::all : model::Trainable::attention,
       .recompute = recompute == "block"       ? Recompute::block
                    : recompute == "attention" ? Recompute::attention
-                                              : Recompute::none};
+                                              : Recompute::none,
+      .share = c.optimizer.zero_stage == 1 ? ag::Share{comm.rank(), comm.size()} : ag::Share{}};
 }
 
 AdamWOptions adamw_options(const OptimizerConfig& c) {
@@ -62,7 +64,7 @@ Trainer::Trainer(const Config& config, Comm& comm, const model::Model& model,
     : config_(config),
       comm_(comm),
       data_(data),
-      model_(model, llama_options(config)),
+      model_(model, llama_options(config, comm)),
       optimizer_(model_.params(), adamw_options(config.optimizer)),
       schedule_(make_schedule(config.optimizer.learning_rate_scheduler)),
       tree_(comm, config.parallelism.reduction_shards),
@@ -76,13 +78,37 @@ Trainer::Trainer(const Config& config, Comm& comm, const model::Model& model,
   register_state();
 }
 
-void Trainer::register_state() {
-  register_model(registry_, {model_.spec(), model_.weights()});
-  for (const ag::Param& p : model_.params().all()) {
+// Masters and moments: whole on every rank, or dealt.
+void Trainer::register_params() {
+  ag::ParamStore& params = model_.params();
+  const auto add = [&](const std::string& name, const ag::Param& p, ag::Tensor own,
+                       std::function<void(const void*)> load = {}) {
+    std::vector<ag::ElementRange> ranges;
+    for (int64_t rank = 0; rank < params.share().count; ++rank)
+      ranges.push_back(params.part_of(p, rank));
+    if (ranges.size() == 1) return registry_.add_tensor(name, own.reshaped(p.shape));
+    registry_.add_dealt(name, {p.shape, ranges, comm_.rank(), std::move(own), std::move(load)});
+  };
+  for (ag::Param& p : params.all()) {
+    if (params.masters_are_dealt()) {
+      add(p.name, p, p.kept, [&](const void* values) {
+        ag::Tensor whole = ag::Tensor::empty(p.shape, params.wide_dtype());
+        whole.copy_from(values);
+        params.load(p, whole);
+      });
+      registry_.add_replica("working/" + p.name, p.working);
+    } else {
+      registry_.add_tensor(p.name, p.master);
+    }
     if (!p.trainable) continue;
-    registry_.add_tensor("optimizer.m/" + p.name, optimizer_.m(p));
-    registry_.add_tensor("optimizer.v/" + p.name, optimizer_.v(p));
+    add("optimizer.m/" + p.name, p, optimizer_.m(p));
+    add("optimizer.v/" + p.name, p, optimizer_.v(p));
   }
+}
+
+void Trainer::register_state() {
+  register_params();
+  register_kept_pairs(registry_, model_.spec());
   const auto counter = [this](const char* name, auto get, auto set) {
     registry_.add_value(
         name, [get] { return nlohmann::json(get()); },
@@ -204,6 +230,7 @@ void Trainer::compute_and_judge(StepReport& report) {
   core::failpoint("step.before_update");
   optimizer_.step(gradient, report.learning_rate,
                   clip_scale(report.gradient_norm, config_.optimizer.clip_grad));
+  if (model_.params().share().count > 1) exchange_weights(comm_, model_.params());
 }
 
 std::string Trainer::describe_nonfinite(const StepReport& report,
@@ -212,6 +239,14 @@ std::string Trainer::describe_nonfinite(const StepReport& report,
   // A norm may overflow although every element is finite; a loss may be NaN before any gradient is.
   if (!name.empty()) return "gradient of " + name;
   return std::isfinite(report.loss) ? "gradient norm" : "loss";
+}
+
+void Trainer::refresh_after_load() {
+  // Dealt masters came with their working copies, through tensors that nothing else is as large as.
+  if (model_.params().masters_are_dealt())
+    ag::Pool::release_cached();
+  else
+    model_.params().refresh_working();
 }
 
 void Trainer::roll_back(const StepReport& bad, const std::filesystem::path& checkpoint) {

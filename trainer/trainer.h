@@ -76,7 +76,7 @@ class Trainer {
   // fingerprint.
   StateRegistry& registry() { return registry_; }
   // After the registry has been filled from a checkpoint.
-  void refresh_after_load() { model_.params().refresh_working(); }
+  void refresh_after_load();
 
  private:
   struct MicroStep;
@@ -90,6 +90,7 @@ class Trainer {
   void compute_and_judge(StepReport& report);
   std::string describe_nonfinite(const StepReport& report, const ag::Tensor& gradient) const;
   void register_state();
+  void register_params();
 
   Config config_;
   Comm& comm_;

@@ -19,7 +19,7 @@ Value embedding(Tape& tape, Param& table, const Tensor& ids) {
   CHECK_ARGUMENT("embedding", table.shape.rank() == 2, "a table [V, D]", to_string(table.shape));
   check_ids("embedding", ids, table.shape[0]);
   Value w = tape.use(table);
-  Tensor y = Tensor::empty({ids.numel(), w.data.cols()}, table.master.dtype());
+  Tensor y = Tensor::empty({ids.numel(), w.data.cols()}, wide_of(table.working.dtype()));
   kernels(ids.device()).embedding_forward(y.view(), w.data, ids);
   return tape.record(Embedding{ids}, {w}, y);
 }

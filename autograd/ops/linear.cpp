@@ -34,7 +34,7 @@ void check_linear(const char* op, const Value& x, Param& weight, const Param* bi
                  weight.name + " [F, " + std::to_string(x.data.cols()) + "]",
                  to_string(weight.shape));
   CHECK_DTYPE(op, x.data, weight.working.dtype());
-  if (bias != nullptr) CHECK_SHAPE(op, bias->master, (Shape{weight.shape[0]}));
+  if (bias != nullptr) CHECK_SHAPE(op, bias->working, (Shape{weight.shape[0]}));
 }
 
 }  // namespace
@@ -56,7 +56,7 @@ Value linear(const Value& x, Param& weight, Param* bias) {
 Value linear_residual(const Value& x, Param& weight, Param* bias, const Value& residual) {
   check_linear("linear_residual", x, weight, bias);
   CHECK_SHAPE("linear_residual", residual.data, (Shape{x.data.rows(), weight.shape[0]}));
-  CHECK_DTYPE("linear_residual", residual.data, weight.master.dtype());
+  CHECK_DTYPE("linear_residual", residual.data, wide_of(weight.working.dtype()));
   Tape& tape = *x.tape;
   const Value w = tape.use(weight);
   Tensor y = Tensor::like(residual.data);
@@ -72,7 +72,7 @@ Value linear_residual(const Value& x, Param& weight, Param* bias, const Value& r
 
 Tensor wide_logits(const Tensor& h, const Param& weight) {
   CHECK_DTYPE("wide_logits", h, weight.working.dtype());
-  Tensor logits = Tensor::empty({h.rows(), weight.shape[0]}, weight.master.dtype());
+  Tensor logits = Tensor::empty({h.rows(), weight.shape[0]}, wide_of(weight.working.dtype()));
   kernels(h.device()).gemm(logits.view(), h, false, weight.working, true);
   return logits;
 }

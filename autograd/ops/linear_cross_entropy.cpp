@@ -111,7 +111,7 @@ Value linear_cross_entropy(const Value& h, Param& weight, const Tensor& targets,
     op.buffer = std::as_const(weight.store->selected_gradient()).view().data;
     dw = weight.gradient().view(/*accumulate=*/true);
   }
-  const Tensor loss = ChunkedLoss(h.data, w.data, targets, weight.master.dtype())
+  const Tensor loss = ChunkedLoss(h.data, w.data, targets, wide_of(weight.working.dtype()))
                           .run(options.gradient_scale, dh, dw);
   Tensor sum = Tensor::empty({1}, DType::f64);
   kernels(sum.device()).sum_rows(sum.view(), loss);

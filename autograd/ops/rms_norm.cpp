@@ -25,8 +25,8 @@ struct RmsNorm {
 
 Value rms_norm(const Value& x, Param& weight, double eps, DType out) {
   const int64_t n = x.data.rows(), d = x.data.cols();
-  CHECK_SHAPE("rms_norm", weight.master, (Shape{d}));
-  CHECK_DTYPE("rms_norm", x.data, weight.master.dtype());
+  CHECK_SHAPE("rms_norm", weight.working, (Shape{d}));
+  CHECK_DTYPE("rms_norm", x.data, weight.working.dtype());
   CHECK_DTYPE("rms_norm", x.data, wide_of(out));
   Value w = x.tape->use(weight);
   Tensor y = Tensor::empty({n, d}, out), rstd = Tensor::empty({n, 1}, x.data.dtype());

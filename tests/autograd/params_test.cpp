@@ -21,7 +21,7 @@ TEST(ParamStore, TrainableParametersComeFirstAndShareNoCacheLine) {
   EXPECT_EQ(store.at("norm").offset, 128);  // 77 elements, rounded up to 64s
   EXPECT_EQ(store.trainable_numel(), 256);  // and 65
   EXPECT_EQ(store.at("frozen").offset, 256);
-  EXPECT_EQ(store.trainable_master().numel(), 256);
+  EXPECT_EQ(store.own_master().numel(), 256);
   EXPECT_EQ(store.make_gradient().shape(), (Shape{256}));
 }
 
@@ -29,7 +29,7 @@ TEST(ParamStore, WorkingIsTheMasterUnlessBf16) {
   for (const DType type : {DType::f32, DType::f64}) {
     ParamStore store(kDeclarations, type);
     EXPECT_EQ(store.wide_dtype(), type);
-    EXPECT_FALSE(store.trainable_working().defined());
+    EXPECT_FALSE(store.own_working().defined());
     Param& p = store.at("matrix");
     store.load(p, random_tensor(p.shape, 1, type));
     EXPECT_EQ(doubles(p.working), doubles(p.master));
@@ -54,7 +54,7 @@ TEST(ParamStore, LoadAndRefreshRoundTheMaster) {
     }
   };
   expect_rounded();
-  Tensor all = store.trainable_master();
+  Tensor all = store.own_master();
   all.copy_from(random_tensor({all.numel()}, 2, DType::f32).view().data);
   store.refresh_working();
   expect_rounded();

@@ -4,8 +4,8 @@
 Usage: ranks_and_resume_test.py MHA2MLA_BINARY MPIEXEC SOURCE_DIR
 
 Trains tests/data_files/llama-gqa-tied (2-norm, joint) on a small shard with 1, 2, 3 and 4 ranks, and in
-pieces on 1, 2, 4, 3 and 1 ranks, and compares every .h5 file and the state block of the last checkpoint byte
-for byte.
+pieces on 1, 2, 4, 3 and 1 ranks, and compares every .h5 file and the state of the last checkpoint byte for
+byte; and the same with the optimizer state dealt to the ranks, and in pieces of both kinds.
 """
 import json
 import pathlib
@@ -27,18 +27,20 @@ class Runner:
         shard = support.write_shard(folder / "train.ds")
         self.config = support.write_config(folder / "config.yaml", source, shard, self.out, dtype)
 
-    def train(self, ranks, steps=STEPS):
+    def train(self, ranks, steps=STEPS, zero_stage=0, *arguments):
         command = [*support.mpirun(ranks, self.mpiexec), self.binary, "train", str(self.config),
-                   f"tokens.train_steps={steps}", "--json"]
+                   f"tokens.train_steps={steps}", f"optimizer.zero_stage={zero_stage}", "--json", *arguments]
         done = support.run(command, timeout=300)
         if done.returncode != 0:
             sys.exit(f"{' '.join(command)} returned {done.returncode}\n{done.stderr[-3000:]}")
         return json.loads(done.stdout)
 
     def checkpoint(self):
-        """The bytes of all .h5 files and of the state block of the last checkpoint."""
+        """The bytes of all .h5 files and of the last checkpoint's state block, but for the configuration."""
         folder = self.out / "test/bits/checkpoints" / f"step-{STEPS:09d}"
-        state = json.dumps(json.loads((folder / "MANIFEST.json").read_text())["state"], sort_keys=True)
+        state = json.loads((folder / "MANIFEST.json").read_text())["state"]
+        del state["config"], state["config_xxh3_128"]  # which holds zero_stage
+        state = json.dumps(state, sort_keys=True)
         return {p.name: p.read_bytes() for p in sorted(folder.glob("*.h5"))} | {"state": state.encode()}
 
     def losses(self):
@@ -67,9 +69,21 @@ def main():
             for ranks, until in ((1, 2), (2, 3), (4, 4), (3, 5), (1, 6)):
                 runner.train(ranks, until)
             assert runner.checkpoint() == want, f"{dtype}: resuming on 1, 2, 4, 3 and 1 ranks gives other bits"
+            for ranks in (2, 3):
+                runner.reset()
+                runner.train(ranks, STEPS, 1)
+                assert runner.checkpoint() == want, f"{dtype}: zero_stage 1 on {ranks} ranks gives other bits"
+                assert runner.losses() == losses, f"{dtype}: zero_stage 1 on {ranks} ranks logs other losses"
+            replayed = runner.train(2, STEPS, 1, "--replay", str(STEPS))
+            assert replayed["equal"], replayed
+            runner.reset()
+            for ranks, until, stage in ((2, 2, 1), (3, 3, 0), (4, 5, 1), (2, 6, 1)):
+                runner.train(ranks, until, stage)
+            assert runner.checkpoint() == want, f"{dtype}: resuming with zero_stage 1, 0, 1, 1 gives other bits"
             again = runner.train(2)
             assert again["steps"] == STEPS and runner.checkpoint() == want, "a finished run must stay as it is"
-            print(f"{dtype}: 1, 2, 3, 4 ranks and 1 -> 2 -> 4 -> 3 -> 1 with resumes agree bit for bit")
+            print(f"{dtype}: 1, 2, 3, 4 ranks and 1 -> 2 -> 4 -> 3 -> 1 with resumes agree bit for bit, "
+                  "with zero_stage 0 and 1")
 
 
 if __name__ == "__main__":

@@ -130,6 +130,12 @@ elseif(CASE STREQUAL "replicas")
   expect("a counter ahead is exit code 87" [[code EQUAL 87]])
   expect("values are one entry" [[err MATCHES "rank 1 \\([^)]+\\) differs first in values"]])
 
+elseif(CASE STREQUAL "zero")
+  foreach(ranks 0 2 3)
+    run(${ranks})
+    expect("a share of the optimizer state on ${ranks} ranks" [[code EQUAL 0]])
+  endforeach()
+
 elseif(CASE STREQUAL "srun_without_pmi")
   set(ENV{SLURM_NTASKS} 4)
   run(0 basics)

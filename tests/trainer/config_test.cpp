@@ -234,8 +234,9 @@ TEST(Config, ChoicesAreListed) {
       override_refusal("optimizer.learning_rate_scheduler.lr_decay_style=cosin"),
       "expected one of 1-sqrt | cosine | linear, got \"cosin\"; did you mean 'cosine'?");
   EXPECT_CONTAINS(override_refusal("mla.rope.score=max"), "expected one of product | sum");
-  EXPECT_CONTAINS(override_refusal("optimizer.zero_stage=1"),
-                  "optimizer.zero_stage: expected 0, got 1; other values are not supported");
+  EXPECT_CONTAINS(override_refusal("optimizer.zero_stage=2"),
+                  "optimizer.zero_stage: expected one of 0 | 1, got 2; other values are not "
+                  "supported");
   EXPECT_CONTAINS(override_refusal("checkpoints.on_nan=skp"),
                   "expected one of stop | skip | rollback, got \"skp\"; did you mean 'skip'?");
   EXPECT_CONTAINS(override_refusal("checkpoints.on_spike=on"),

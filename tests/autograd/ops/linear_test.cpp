@@ -53,7 +53,7 @@ TEST(LinearOp, RefusesOtherShapesAndTypes) {
   });
   expect_refusal(core::ExitCode::kInternal, "linear: expected v [F, 3], got [3]",
                  [&] { linear(x, store.at("v"), nullptr); });
-  expect_refusal(core::ExitCode::kInternal, "linear: expected bias->master [2], got [3]",
+  expect_refusal(core::ExitCode::kInternal, "linear: expected bias->working [2], got [3]",
                  [&] { linear(x, store.at("w"), &store.at("b")); });
   expect_refusal(core::ExitCode::kInternal, "linear: expected x.data of float32, got bfloat16",
                  [&] {

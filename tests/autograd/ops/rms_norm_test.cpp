@@ -39,7 +39,7 @@ TEST(RmsNormOp, LowPrecisionAgreesWithFloat64) {
 TEST(RmsNormOp, RefusesOtherShapesAndTypes) {
   ParamStore store({{"weight", {3}, true}}, DType::f32);
   Tape tape;
-  expect_refusal(core::ExitCode::kInternal, "rms_norm: expected weight.master [4], got [3]", [&] {
+  expect_refusal(core::ExitCode::kInternal, "rms_norm: expected weight.working [4], got [3]", [&] {
     rms_norm(tape.leaf(random_tensor({2, 4}, 1, DType::f32)), store.at("weight"), 1e-5, DType::f32);
   });
   expect_refusal(core::ExitCode::kInternal, "rms_norm: expected x.data of float32", [&] {
