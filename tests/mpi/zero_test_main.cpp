@@ -70,6 +70,22 @@ Outcome train(const Config& config, const model::Model& model, const data::Nanos
   return outcome;
 }
 
+// What every rank has is compared although the masters are dealt.
+void require_check_of_replicas(const Config& config, const model::Model& model,
+                               const data::NanosetStages& data, Comm& comm) {
+  Trainer trainer(config, comm, model, data);
+  require_equal_replicas(comm, trainer.registry());
+  ag::Tensor working = trainer.model().params().at("layers.1.mlp.up.weight").working;
+  if (comm.rank() == 1) *static_cast<unsigned char*>(working.view().data) ^= 1;
+  core::ExitCode code = core::ExitCode::kOk;
+  try {
+    require_equal_replicas(comm, trainer.registry());
+  } catch (const AgreedError& e) {
+    code = e.code();
+  }
+  require((code == core::ExitCode::kReplicasDiffer) == (comm.size() > 1), "one bit to be seen");
+}
+
 void run(Comm& comm) {
   ag::set_threads(1);
   const test_support::TemporaryFolder folder;
@@ -101,6 +117,7 @@ void run(Comm& comm) {
       constexpr double kRounding = 4 * 4 * ag::kShareTile * sizeof(float);
       require(comm.size() == 1 ? saved == 0 : std::abs(saved - expected) <= kRounding,
               "the memory that was predicted: " + label);
+      require_check_of_replicas(config, model, data, comm);
     }
 }
 
