@@ -111,8 +111,9 @@ void expect_same_as_one(DType compute, int64_t count) {
       const std::vector<double> kept = doubles(p.kept);
       masters.insert(masters.end(), kept.begin(), kept.end());
     }
-    if (stores.front().masters_are_dealt())
+    if (stores.front().masters_are_dealt()) {
       EXPECT_EQ(masters, doubles(expected.master)) << expected.name;
+    }
   }
 }
 
