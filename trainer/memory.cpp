@@ -69,15 +69,16 @@ MemoryEstimate estimate_memory(const Config& config, const model::ModelSpec& spe
   uint64_t others = 0;  // subtrees, of which two parts each are on their way
   for (int rank = 1; rank < ranks; ++rank) others += plan.subtrees(rank).size();
   MemoryEstimate estimate;
-  const bool dealt = config.optimizer.zero_stage == 1 && ranks > 1;
-  const uint64_t own_trainable = dealt ? largest_share(counts.trainable, ranks) : counts.trainable;
-  estimate.weights = kWide * counts.all;
-  if (config.model.dtype == "bfloat16") {
-    if (dealt)
-      estimate.weights = kWide * (own_trainable + counts.vectors +
-                                  largest_share(counts.all - counts.trainable, ranks));
-    estimate.weights += 2 * counts.all;
+  const bool bf16 = config.model.dtype == "bfloat16";
+  uint64_t own_trainable = counts.trainable, masters = counts.all;
+  if (config.optimizer.zero_stage == 1 && ranks > 1) {
+    own_trainable = largest_share(counts.trainable, ranks);
+    // In float32 all are computed with; in bf16 the vectors are, and have a copy.
+    if (bf16)
+      masters =
+          own_trainable + largest_share(counts.all - counts.trainable, ranks) + counts.vectors;
   }
+  estimate.weights = kWide * masters + (bf16 ? 2 * counts.all : 0);
   estimate.gradients = kWide * counts.trainable * static_cast<uint64_t>(plan.peak_values());
   estimate.gradients += 2 * others * kGradientPartBytes;
   estimate.optimizer = 2 * kWide * own_trainable;
