@@ -45,11 +45,11 @@ struct HeadRmsNorm {
 }  // namespace
 
 Value head_rms_norm(const Value& x, Param& weight, double eps) {
-  const int64_t d = weight.master.numel();
+  const int64_t d = weight.working.numel();
   CHECK_ARGUMENT("head_rms_norm", weight.shape.rank() == 1 && x.data.cols() % d == 0,
                  "whole heads of " + to_string(weight.shape), to_string(x.data.shape()));
   const DType wide = wide_of(x.data.dtype());
-  CHECK_DTYPE("head_rms_norm", weight.master, wide);
+  CHECK_DTYPE("head_rms_norm", weight.working, wide);
   const Tensor heads = x.data.reshaped({x.data.numel() / d, d});
   Value w = x.tape->use(weight);
   Tensor y = Tensor::like(heads), rstd = Tensor::empty({heads.rows(), 1}, wide);

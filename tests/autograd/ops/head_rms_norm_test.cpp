@@ -52,7 +52,7 @@ TEST(HeadRmsNormOp, RefusesOtherShapesAndTypes) {
   };
   expect_refusal(core::ExitCode::kInternal, "head_rms_norm: expected whole heads of [4]",
                  apply({2, 6}, DType::f32));
-  expect_refusal(core::ExitCode::kInternal, "head_rms_norm: expected weight.master of float64",
+  expect_refusal(core::ExitCode::kInternal, "head_rms_norm: expected weight.working of float64",
                  apply({2, 8}, DType::f64));
 }
 
