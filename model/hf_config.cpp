@@ -65,7 +65,6 @@ constexpr Unsupported kUnsupported[] = {
     {"kv_lora_rank", 0, kLatent},
     {"q_lora_rank", 0, kLatent},
     {"mla", 0, kLatent},
-    {"mha2mla", 0, kLatent},
     {"use_qk_norm", 0, kQkNorm},
     {"qk_norm", 0, kQkNorm},
     {"qk_layernorm", 0, kQkNorm},
@@ -90,8 +89,11 @@ constexpr Unsupported kUnsupported[] = {
     {"add_cross_attention", 0, kScale},
 };
 
-// Keys that cannot change the results of this program.
+// Keys that cannot change the results of this program, and those of converted models, which
+// hf_mla_config.h reads.
 constexpr std::string_view kHarmless[] = {
+    "RoPE",
+    "SVD",
     "_attn_implementation",
     "_name_or_path",
     "architectures",
@@ -102,8 +104,10 @@ constexpr std::string_view kHarmless[] = {
     "initializer_range",
     "is_decoder",
     "is_llama_config",
+    "kept_pairs",
     "label2id",
     "max_window_layers",
+    "mha2mla",
     "output_attentions",
     "output_hidden_states",
     "pad_token_id",

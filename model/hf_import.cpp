@@ -11,6 +11,8 @@
 #include "core/json.h"
 #include "model/hf_config.h"
 #include "model/hf_json.h"
+#include "model/hf_layout.h"
+#include "model/hf_mla_config.h"
 #include "model/hf_names.h"
 #include "model/hf_shards.h"
 
@@ -52,14 +54,21 @@ std::string hint_for(const Names& missing, const Names& extra) {
 // Old checkpoints carry the inverse frequencies as a buffer; they follow from the configuration.
 bool is_buffer(const std::string& name) { return name.ends_with(".rotary_emb.inv_freq"); }
 
+// A projection without rows, of a public MHA2MLA model that rotates every pair or none.
+bool is_empty(const SafetensorsFile& file, const std::string& name) {
+  const StoredTensor& stored = file.at(name);
+  return stored.begin == stored.end;
+}
+
 void check_names(const std::string& folder, const LlamaConfig& config,
-                 const std::map<std::string, ParameterShape>& wanted, const Tensors& tensors) {
+                 const std::map<std::string, HfTensor>& wanted, const Tensors& tensors) {
   Names missing, extra;
   for (const auto& [name, parameter] : wanted)
     if (!tensors.contains(name)) missing.push_back(name);
   for (const auto& [name, file] : tensors) {
     const bool tied_head = config.tie_word_embeddings && name == kHead;
-    if (!wanted.contains(name) && !tied_head && !is_buffer(name)) extra.push_back(name);
+    if (!wanted.contains(name) && !tied_head && !is_buffer(name) && !is_empty(*file, name))
+      extra.push_back(name);
   }
   if (missing.empty() && extra.empty()) return;
   std::string found;
@@ -90,7 +99,7 @@ void check_finite(const SafetensorsFile& file, const std::string& name, const ag
 }
 
 ag::Tensor load_weight(const SafetensorsFile& file, const std::string& name,
-                       const ParameterShape& wanted) {
+                       const HfTensor& wanted) {
   const StoredTensor& stored = file.at(name);
   const auto refuse = [&](const char* field, const std::string& expected, const std::string& found,
                           const std::string& hint) {
@@ -101,9 +110,11 @@ ag::Tensor load_weight(const SafetensorsFile& file, const std::string& name,
                                     .found = found,
                                     .hint = hint});
   };
-  if (to_string(stored) != to_string(wanted.shape))
-    refuse("shape", to_string(wanted.shape) + " = " + hf_shape_rule(wanted.path), to_string(stored),
+  if (to_string(stored) != to_string(wanted.shape)) {
+    const std::string rule = hf_shape_rule(wanted.path);
+    refuse("shape", to_string(wanted.shape) + (rule.empty() ? "" : " = " + rule), to_string(stored),
            "the sizes are those of config.json");
+  }
   if (stored.dtype != "F32" && stored.dtype != "BF16" && stored.dtype != "F16")
     refuse("dtype", "F32, BF16 or F16", stored.dtype, "");
   const ag::Tensor tensor = file.load(name);
@@ -150,19 +161,26 @@ Model import_hf(const fs::path& folder, std::vector<std::string>* notes) {
                                          .expected = "a Hugging Face folder",
                                          .found = "no folder"});
   Names ignored_keys, odd;
-  const LlamaConfig config = read_hf_config(folder / "config.json", &ignored_keys);
+  const fs::path config_json = folder / "config.json";
+  const LlamaConfig config = read_hf_config(config_json, &ignored_keys);
+  const std::optional<HfMla> mla =
+      read_hf_mla(folder, read_object(config_json), config, &ignored_keys);
+  if (mla) std::erase(ignored_keys, "auto_map");  // names the code that says what is read here
   if (!ignored_keys.empty())
-    odd.push_back(fmt::format("{}: unknown keys are ignored: {}", (folder / "config.json").string(),
+    odd.push_back(fmt::format("{}: unknown keys are ignored: {}", config_json.string(),
                               shown_names(ignored_keys)));
   const HfShards shards(folder, odd);
   Model model{.spec = ModelSpec::unconverted(config), .weights = {}};
-  std::map<std::string, ParameterShape> wanted;
-  for (const ParameterShape& p : parameter_shapes(model.spec))
-    wanted.emplace(*hf_name_of_path(p.path), p);
+  if (mla) model.spec.attention = mla->attention;
+  const HfLayout layout = mla ? mla->layout : HfLayout::plain;
+  std::map<std::string, HfTensor> wanted;
+  for (const HfTensor& t : hf_tensors(model.spec, layout)) wanted.emplace(t.name, t);
   check_names(folder.string(), config, wanted, shards.tensors());
   if (config.tie_word_embeddings) check_tied_head(shards.tensors());
-  for (const auto& [name, parameter] : wanted)
-    model.weights[parameter.path] = load_weight(*shards.tensors().at(name), name, parameter);
+  std::map<std::string, ag::Tensor> stored;
+  for (const auto& [name, tensor] : wanted)
+    stored.emplace(name, load_weight(*shards.tensors().at(name), name, tensor));
+  model.weights = from_hf(model.spec, layout, stored, folder.string());
   check_weights(model.spec, model.weights, folder.string());
   if (notes != nullptr) notes->insert(notes->end(), odd.begin(), odd.end());
   return model;

@@ -1,4 +1,5 @@
-// A Hugging Face folder (config.json, model.safetensors or its shards) -> Model.
+// A Hugging Face folder (config.json, model.safetensors or its shards) -> Model: a source model, or
+// one that the public MHA2MLA code or mha2mla export wrote (hf_mla_config.h).
 #pragma once
 
 #include <cstdint>
