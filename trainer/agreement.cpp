@@ -55,6 +55,7 @@ void Agreement::add_row(const float* a, const float* b, int64_t vocab, const int
     const auto x = static_cast<double>(a[v]), y = static_cast<double>(b[v]);
     const double difference = std::abs(x - y);
     difference_ += difference;
+    largest_logit_ = std::max(largest_logit_, std::abs(x));
     // Not std::max, which would let a NaN pass unseen.
     if (!(difference <= max_difference_)) max_difference_ = difference;
     kl += std::exp(x - z_a) * ((x - z_a) - (y - z_b));

@@ -20,6 +20,7 @@ class Agreement {
   int64_t positions() const { return positions_; }
   int64_t targets() const { return targets_; }
   double max_difference() const { return max_difference_; }
+  double largest_logit() const { return largest_logit_; }  // of A, without its sign
   double mean_difference() const { return mean(difference_, elements_); }
   double kl() const { return mean(kl_, positions_); }
   double top1_agreement() const { return mean(static_cast<double>(same_top1_), positions_); }
@@ -33,7 +34,7 @@ class Agreement {
   void add_row(const float* a, const float* b, int64_t vocab, const int32_t* target);
 
   int64_t positions_ = 0, targets_ = 0, elements_ = 0, same_top1_ = 0;
-  double max_difference_ = 0, difference_ = 0, kl_ = 0, nll_a_ = 0, nll_b_ = 0;
+  double max_difference_ = 0, largest_logit_ = 0, difference_ = 0, kl_ = 0, nll_a_ = 0, nll_b_ = 0;
 };
 
 struct TensorDifference {

@@ -10,13 +10,9 @@
 #include "trainer/companion.h"
 #include "trainer/h5_set.h"
 #include "trainer/manifest.h"
+#include "trainer/staging.h"
 
 namespace trainer {
-
-enum class IfExists {
-  refuse,   // kRunLocked
-  replace,  // exchanged in one step, then removed
-};
 
 struct FolderContents {
   std::string tag;     // of the temporary name
@@ -43,11 +39,5 @@ enum class Depth {
 // Throws kBadData, kMissingInput, kIo or kNumerical for what does not hold; kBadConfig for a format
 // that is too new. HDF5 sees no byte before the hash of its file was right.
 Manifest verify_folder(const std::filesystem::path& folder, Depth depth);
-
-// "NAME-0123456789abcdef": no two are the same.
-std::string with_nonce(const std::string& name);
-
-// rm -r that frees the disk space even of files that a failed HDF5 close holds open. Never throws.
-void discard_folder(const std::filesystem::path& folder) noexcept;
 
 }  // namespace trainer

@@ -176,6 +176,29 @@ VerbAction declare_compare(CLI::App& app) {
   return [o](Session& s) { return run_compare(*o, s); };
 }
 
+VerbAction declare_export(CLI::App& app) {
+  auto o = std::make_shared<ExportOptions>();
+  add_model(app, o->model);
+  add_path(app, "--out", o->out, "Hugging Face folder to make")->required();
+  add_choice(app, "--format", o->format,
+             "hf: as it is, for the public MHA2MLA code; dense: as a plain model of q, k and v",
+             {"hf", "dense"});
+  add_choice(app, "--layout", o->layout,
+             "of hf: names and configuration of the first public code, or of its later one",
+             {"v1", "v2"});
+  add_choice(app, "--dtype", o->dtype, "of the weights; left out: each as it is stored",
+             {"float32", "bfloat16"});
+  add_count(app, "--max-shard-bytes", o->max_shard_bytes, "of a .safetensors file", 1);
+  add_id_source(app, o->source, [o = o.get()] {
+    if ((o->format == "hf") == o->layout.empty())
+      throw CLI::ValidationError(
+          "--layout", o->layout.empty() ? "expected v1 or v2 with --format hf, got nothing"
+                                        : "expected nothing with --format dense, got " + o->layout);
+    return false;
+  });
+  return [o](Session& s) { return run_export(*o, s); };
+}
+
 VerbAction declare_generate(CLI::App& app) {
   auto o = std::make_shared<GenerateOptions>();
   add_model(app, o->model);
@@ -295,6 +318,10 @@ const std::vector<Verb>& verbs() {
        "  mha2mla compare llama mla --data val.ds --max-windows 8\n"
        "  mha2mla compare run/checkpoints/step-000000100 other/checkpoints/step-000000100 --bits\n",
        true, declare_compare},
+      {"export", "Model", "Write a Hugging Face folder and prove that it is the same model",
+       "  mha2mla export runs/smollm/r4-c16 --layout v1 --out smollm-mla\n"
+       "  mha2mla export mla --format dense --dtype bfloat16 --out llama-again\n",
+       true, declare_export},
       {"generate", "Model", "Go on from a prompt, decoding from the cache",
        "  mha2mla generate mla --prompt \"Once upon a time\"\n"
        "  mha2mla generate mla --prompt \"def f(\" --temperature 0.8 --top-p 0.95 --seed 1\n",

@@ -1,16 +1,12 @@
 // compare: two models on the same ids, or (--bits) their stored tensors.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/progress.h"
-#include "model/llama.h"
-#include "trainer/agreement.h"
 #include "trainer/id_source.h"
+#include "trainer/model_comparison.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {
@@ -60,25 +56,6 @@ nlohmann::json compare_stored(const LoadedModel& a, const LoadedModel& b, Sessio
           {"differences", std::move(list)}};
 }
 
-Agreement compare_logits(const LoadedModel& a, const LoadedModel& b,
-                         const std::vector<WindowSource>& sets, ag::DType dtype_a,
-                         ag::DType dtype_b) {
-  model::Llama llama_a(a.model, {.compute = dtype_a}), llama_b(b.model, {.compute = dtype_b});
-  core::Progress progress("compare", static_cast<uint64_t>(total_windows(sets)), "windows");
-  Agreement agreement;
-  uint64_t done = 0;
-  for (const WindowSource& set : sets) {
-    for (int64_t w = 0; w < set.count; ++w) {
-      const ag::Tensor ids = read_windows(set, w, 1);
-      agreement.add(llama_a.logits(ids, 1).to_host<float>(),
-                    llama_b.logits(ids, 1).to_host<float>(), ids.to_host<int32_t>());
-      progress.update(++done);
-    }
-  }
-  progress.finish();
-  return agreement;
-}
-
 }  // namespace
 
 nlohmann::json run_compare(const CompareOptions& options, Session& session) {
@@ -88,30 +65,14 @@ nlohmann::json run_compare(const CompareOptions& options, Session& session) {
   if (options.bits) return compare_stored(a, b, session);
   require_same_ids(a, b);
   const std::vector<WindowSource> sets = open_windows(options.source, a.model.spec.config);
-  const Agreement result = compare_logits(a, b, sets, dtype, dtype_b);
-  if (!std::isfinite(result.max_difference()) || !std::isfinite(result.kl()))
-    core::fail(ExitCode::kNumerical, {.path = options.b,
-                                      .field = "logits",
-                                      .expected = "finite values in both models",
-                                      .found = fmt::format("{}", result.max_difference()),
-                                      .hint = "mha2mla eval shows which model has them"});
-  session.say(fmt::format(
-      "max |A - B|     {:.6g}\nmean |A - B|    {:.6g}\n"
-      "KL(A||B)        {:.6g} nats/token\ntop-1 agreement {:.2f} %\n"
-      "nll A           {:.6f}\nnll B           {:.6f}\npositions       {}",
-      result.max_difference(), result.mean_difference(), result.kl(), 100 * result.top1_agreement(),
-      result.nll_a(), result.nll_b(), result.positions()));
-  return {{"max_abs_difference", result.max_difference()},
-          {"mean_abs_difference", result.mean_difference()},
-          {"kl", result.kl()},
-          {"top1_agreement", result.top1_agreement()},
-          {"nll_a", result.nll_a()},
-          {"nll_b", result.nll_b()},
-          {"positions", result.positions()},
-          {"targets", result.targets()},
-          {"data", describe(sets)},
-          {"dtype", options.dtype},
-          {"dtype_b", options.dtype_b.empty() ? options.dtype : options.dtype_b}};
+  const Agreement result = compare_logits(a.model, b.model, sets, dtype, dtype_b);
+  require_finite(result, options.b);
+  session.say(to_text(result));
+  nlohmann::json json = to_json(result);
+  json["data"] = describe(sets);
+  json["dtype"] = options.dtype;
+  json["dtype_b"] = options.dtype_b.empty() ? options.dtype : options.dtype_b;
+  return json;
 }
 
 }  // namespace trainer

@@ -82,6 +82,14 @@ struct CompareOptions {
   bool bits = false;
 };
 
+struct ExportOptions {
+  fs::path model, out;
+  std::string format = "hf", layout;  // hf: layout v1 | v2; dense: none
+  std::string dtype;                  // empty: every weight as it is stored
+  int64_t max_shard_bytes = 5'000'000'000;
+  IdSource source;  // of the verdict; none: ids spread over the vocabulary
+};
+
 struct GenerateOptions {
   fs::path model;
   std::string prompt, dtype = "float32";
@@ -126,6 +134,7 @@ nlohmann::json run_convert(const ConvertOptions& options, Session& session);
 nlohmann::json run_eval(const EvalOptions& options, Session& session);
 nlohmann::json run_logits(const LogitsOptions& options, Session& session);
 nlohmann::json run_compare(const CompareOptions& options, Session& session);
+nlohmann::json run_export(const ExportOptions& options, Session& session);
 nlohmann::json run_generate(const GenerateOptions& options, Session& session);
 nlohmann::json run_inspect(const InspectOptions& options, Session& session);
 nlohmann::json run_report(const ReportOptions& options, Session& session);

@@ -1,0 +1,42 @@
+// Two models on the same ids: what `compare` shows, and the verdict of `convert` and `export`.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "autograd/core/dtype.h"
+#include "model/weights.h"
+#include "trainer/agreement.h"
+#include "trainer/evaluate.h"
+
+namespace trainer {
+
+// The weights of A and B and their activations in the given types.
+Agreement compare_logits(const model::Model& a, const model::Model& b,
+                         const std::vector<WindowSource>& sets, ag::DType dtype_a = ag::DType::f32,
+                         ag::DType dtype_b = ag::DType::f32);
+
+std::string to_text(const Agreement& agreement);
+nlohmann::json to_json(const Agreement& agreement);
+
+// Ids for a verdict when the user gave none: one window of at most 64, spread over the vocabulary,
+// the same for every model of that vocabulary.
+std::vector<WindowSource> spread_ids(const model::LlamaConfig& config);
+
+// At most `windows` windows of each set.
+std::vector<WindowSource> first_windows(std::vector<WindowSource> sets, int64_t windows);
+
+// Two models that are to compute the same function in float32 are within
+//   max |A - B| <= 1e-4 max |A|.
+// Rounding alone moves logits by some hundred 2^-24 of the largest one; a wrong index, a lost
+// factor or a wrong frequency moves them by far more than 1e-4 of it.
+inline constexpr double kSameFunction = 1e-4;
+// Throws kNumerical naming `path` when a difference is not finite.
+void require_finite(const Agreement& agreement, const std::string& path);
+// Throws kNumerical naming `path` when the models are not within the tolerance.
+void require_same_function(const Agreement& agreement, const std::string& path);
+// Requires: require_same_function() has passed.
+std::string same_function_text(const Agreement& agreement);
+
+}  // namespace trainer

@@ -1,0 +1,110 @@
+// export: a model -> a Hugging Face folder, read back and compared before it appears.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "model/dense.h"
+#include "model/hf_export.h"
+#include "model/hf_import.h"
+#include "trainer/export_folder.h"
+#include "trainer/id_source.h"
+#include "trainer/model_comparison.h"
+#include "trainer/verbs/model_argument.h"
+
+namespace trainer {
+namespace {
+
+using core::ExitCode;
+using model::HfLayout;
+
+constexpr int64_t kVerdictWindows = 2;  // of each set
+
+HfLayout layout_of(const ExportOptions& options) {
+  if (options.format == "dense") return HfLayout::plain;
+  return options.layout == "v1" ? HfLayout::v1 : HfLayout::v2;
+}
+
+std::string source_config(const LoadedModel& source) {
+  for (const fs::path& file : source.companions)
+    if (file.filename() == "config.json") return core::read_text(file);
+  core::fail(ExitCode::kMissingInput,
+             {.path = source.folder / "config.json", .field = "file", .found = "missing"});
+}
+
+// What was written must be what was meant, bit by bit.
+void require_same_bits(const model::Model& meant, const model::Model& written,
+                       const fs::path& out) {
+  const std::vector<TensorDifference> differences = compare_bits(meant, written);
+  if (differences.empty()) return;
+  core::fail(ExitCode::kInternal, {.path = out,
+                                   .place = differences[0].tensor,
+                                   .field = "tensor read back",
+                                   .expected = "as it was written",
+                                   .found = differences[0].difference});
+}
+
+// With rounded weights the function moves, and only the bits can be demanded.
+std::string verdict(const Agreement& agreement, bool rounded, size_t tensors) {
+  const std::string bits =
+      fmt::format("verdict: {} parameters read back, equal bit by bit; ", tensors);
+  if (!rounded) return bits + same_function_text(agreement);
+  return bits + fmt::format("rounding to bfloat16 moves logits by at most {:.3g}",
+                            agreement.max_difference());
+}
+
+bool any_is_rounded(const model::Model& from, const model::Model& to) {
+  for (const auto& [path, weight] : to.weights) {
+    const auto source = from.weights.find(path);
+    const bool was_wide = source == from.weights.end() || source->second.dtype() == ag::DType::f32;
+    if (was_wide && weight.dtype() == ag::DType::bf16) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+nlohmann::json run_export(const ExportOptions& options, Session& session) {
+  require_new(options.out);
+  const std::optional<ag::DType> dtype =
+      options.dtype.empty() ? std::nullopt : std::optional(dtype_from(options.dtype));
+  const LoadedModel source = open_model(options.model, session);
+  const model::LlamaConfig& config = source.model.spec.config;
+  const HfLayout layout = layout_of(options);
+  const std::vector<WindowSource> sets =
+      is_given(options.source)
+          ? first_windows(open_windows(options.source, config), kVerdictWindows)
+          : spread_ids(config);
+  const model::Model meant = model::with_dtype(
+      layout == HfLayout::plain ? model::expand_to_dense(source.model, options.model)
+                                : source.model,
+      dtype);
+  const bool rounded = any_is_rounded(source.model, meant);
+  const model::HfFolder folder =
+      model::hf_folder(meant, layout, source_config(source), source.folder);
+  Agreement agreement;
+  write_hf_folder(options.out, folder, source.companions,
+                  static_cast<uint64_t>(options.max_shard_bytes), [&](const fs::path& written) {
+                    const model::Model read = model::import_hf(written);
+                    require_same_bits(meant, read, options.out);
+                    agreement = compare_logits(source.model, read, sets);
+                    if (rounded)
+                      require_finite(agreement, options.out);
+                    else
+                      require_same_function(agreement, options.out);
+                  });
+  session.say(to_text(agreement));
+  session.say(verdict(agreement, rounded, meant.weights.size()));
+  session.say(fmt::format("saved {}", options.out.string()));
+  nlohmann::json json = to_json(agreement);
+  json["data"] = describe(sets);
+  json["parameters_equal"] = meant.weights.size();
+  json["same_function"] = !rounded;
+  json["out"] = options.out.string();
+  json["model_hash"] = source.hash;
+  return json;
+}
+
+}  // namespace trainer
