@@ -54,6 +54,7 @@ sources_of() {
     config_yaml) echo trainer/config_yaml.cpp trainer/config.cpp trainer/config_scalars.cpp trainer/config_check.cpp ;;
     text) echo data/text_reader.cpp data/byte_source.cpp ;;
     ids) echo trainer/ids_file.cpp ;;
+    torch_tensor) echo model/torch_tensor.cpp model/torch_pickle.cpp model/stored_zip.cpp ;;
   esac
 }
 

@@ -44,6 +44,14 @@ std::string to_text(const Agreement& agreement) {
       agreement.positions());
 }
 
+std::string compared_with_source(const Agreement& agreement) {
+  return fmt::format(
+      "compared with the source over {} ids: max |difference| {:.4g}, KL {:.4g} nats/token, top-1 "
+      "agreement {:.2f} %",
+      agreement.positions(), agreement.max_difference(), agreement.kl(),
+      100 * agreement.top1_agreement());
+}
+
 nlohmann::json to_json(const Agreement& agreement) {
   return {{"max_abs_difference", agreement.max_difference()},
           {"mean_abs_difference", agreement.mean_difference()},
@@ -101,8 +109,8 @@ void require_same_function(const Agreement& agreement, const std::string& path) 
 }
 
 std::string same_function_text(const Agreement& agreement) {
-  return fmt::format("the same function: max |A - B| is {:.3g}, at most {:g} of the largest {:.4g}",
-                     agreement.max_difference(), kSameFunction, agreement.largest_logit());
+  return fmt::format("the same function: no logit differs by more than {:g} of the largest, {:.4g}",
+                     kSameFunction, agreement.largest_logit());
 }
 
 }  // namespace trainer

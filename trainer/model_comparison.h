@@ -18,6 +18,8 @@ Agreement compare_logits(const model::Model& a, const model::Model& b,
                          ag::DType dtype_b = ag::DType::f32);
 
 std::string to_text(const Agreement& agreement);
+// In one line, A being the source of B.
+std::string compared_with_source(const Agreement& agreement);
 nlohmann::json to_json(const Agreement& agreement);
 
 // Ids for a verdict when the user gave none: one window of at most 64, spread over the vocabulary,

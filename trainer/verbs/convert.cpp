@@ -124,7 +124,7 @@ nlohmann::json run_convert(const ConvertOptions& options, Session& session) {
   const std::string manifest_hash =
       save_model(options.out, conversion.model, source.companions, record);
   session.say(to_text(report));
-  session.say(to_text(agreement));
+  session.say(compared_with_source(agreement));
   session.say(verdict(agreement, report.is_exact()));
   session.say(fmt::format("saved {}", options.out.string()));
   json["out"] = options.out.string();

@@ -39,20 +39,18 @@ void require_same_bits(const model::Model& meant, const model::Model& written,
                        const fs::path& out) {
   const std::vector<TensorDifference> differences = compare_bits(meant, written);
   if (differences.empty()) return;
-  core::fail(ExitCode::kInternal, {.path = out,
-                                   .place = differences[0].tensor,
-                                   .field = "tensor read back",
-                                   .expected = "as it was written",
-                                   .found = differences[0].difference});
+  core::fail(ExitCode::kIo, {.path = out,
+                             .place = differences[0].tensor,
+                             .field = "tensor read back",
+                             .expected = "the bits that were written",
+                             .found = differences[0].difference});
 }
 
 // With rounded weights the function moves, and only the bits can be demanded.
 std::string verdict(const Agreement& agreement, bool rounded, size_t tensors) {
   const std::string bits =
       fmt::format("verdict: {} parameters read back, equal bit by bit; ", tensors);
-  if (!rounded) return bits + same_function_text(agreement);
-  return bits + fmt::format("rounding to bfloat16 moves logits by at most {:.3g}",
-                            agreement.max_difference());
+  return bits + (rounded ? "rounded to bfloat16" : same_function_text(agreement));
 }
 
 bool any_is_rounded(const model::Model& from, const model::Model& to) {
@@ -95,7 +93,7 @@ nlohmann::json run_export(const ExportOptions& options, Session& session) {
                     else
                       require_same_function(agreement, options.out);
                   });
-  session.say(to_text(agreement));
+  session.say(compared_with_source(agreement));
   session.say(verdict(agreement, rounded, meant.weights.size()));
   session.say(fmt::format("saved {}", options.out.string()));
   nlohmann::json json = to_json(agreement);
