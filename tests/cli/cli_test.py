@@ -288,6 +288,31 @@ class TokenizeAndInspect(CliTest):
         self.assert_refused(BAD_DATA, [file.name], "inspect", file, "--verify")
         self.assert_refused(BAD_DATA, [file.name], "inspect", "mla")
 
+    def test_export_and_import(self):
+        self.run_json("convert", TINY, "--rope", "uniform", "--rope-pairs", "2", "--latent-dims", "8", "--out", "mla")
+        for layout in ["v1", "v2"]:
+            done = self.run_json("export", "mla", "--layout", layout, "--max-shard-bytes", "4000000", "--out", layout)
+            self.assertEqual((done["max_abs_difference"], done["same_function"]), (0, True))
+            self.assertTrue(self.run_json("compare", "mla", layout, "--bits")["equal"])
+            read = self.run_json("inspect", layout)
+            self.assertEqual((read["kind"], read["converted"]), ("hugging_face", True))
+            self.assertGreater(len(list((self.folder / layout).glob("model-*.safetensors"))), 1)
+            self.assertTrue((self.folder / layout / "tokenizer.json").exists())
+        rounded = self.run_json("export", "v1", "--layout", "v2", "--dtype", "bfloat16", "--out", "rounded")
+        self.assertIs(rounded["same_function"], False)
+
+    def test_a_lossless_conversion_comes_back_as_a_dense_model(self):
+        config = json.loads((TINY / "config.json").read_text())
+        width = config["hidden_size"] // config["num_attention_heads"]
+        dims = min(config["hidden_size"] // config["num_key_value_heads"], width)
+        done = self.run_json("convert", TINY, "--rope", "full", "--latent-dims", dims, "--out", "mla")
+        self.assertIs(done["exact"], True)
+        self.assertLess(done["compare"]["max_abs_difference"], 1e-3)
+        self.run_json("export", "mla", "--format", "dense", "--out", "dense")
+        self.assertIs(self.run_json("inspect", "dense")["converted"], False)
+        self.run_json("export", TINY, "--format", "dense", "--out", "same")
+        self.assertTrue(self.run_json("compare", TINY, "same", "--bits")["equal"])
+
     def test_other_files(self):
         tensors = self.run_json("inspect", TINY / "model.safetensors")
         self.assertEqual(tensors["tensor_count"], len(tensors["tensors"]))
