@@ -23,6 +23,7 @@ namespace {
 using namespace trainer;
 using core::ExitCode;
 using test_support::CrashJournal;
+using test_support::fast_folder;
 using test_support::FaultKind;
 using test_support::FaultLength;
 using test_support::IoFault;
@@ -102,7 +103,7 @@ TEST(ExportFolder, IsWholeOrAbsentWhateverFails) {
     bool fired = true;
     int64_t nth = 1;
     for (; fired; ++nth) {
-      const TemporaryFolder folder;
+      const TemporaryFolder folder(fast_folder());
       const fs::path out = folder.path() / "out";
       bool written = false;
       {
@@ -123,14 +124,14 @@ TEST(ExportFolder, IsWholeOrAbsentWhateverFails) {
 }
 
 TEST(ExportFolder, IsWholeOrAbsentAfterAPowerLoss) {
-  const TemporaryFolder folder;
+  const TemporaryFolder folder(fast_folder());
   const Source source;
   CrashJournal journal(folder.path());
   source.write(folder.path() / "out");
   std::mt19937_64 random(5);
   size_t whole = 0;
   for (size_t length = 0; length <= journal.size(); ++length) {
-    const TemporaryFolder clone;
+    const TemporaryFolder clone(fast_folder());
     journal.rebuild(length, random, clone.path());
     if (!fs::exists(clone.path() / "out")) continue;
     ++whole;
