@@ -172,6 +172,13 @@ Model import_hf(const fs::path& folder, std::vector<std::string>* notes) {
   const HfShards shards(folder, odd);
   Model model{.spec = ModelSpec::unconverted(config), .weights = {}};
   if (mla) model.spec.attention = mla->attention;
+  if (public_code_scales_otherwise(model.spec))
+    core::fail(ExitCode::kBadData,
+               {.path = config_json.string(),
+                .field = "attention factor of yarn",
+                .expected = "1 in a converted model",
+                .found = fmt::format("{:g}", config.rope.attention_factor),
+                .hint = "the public code applies the factor only to what rotates"});
   const HfLayout layout = mla ? mla->layout : HfLayout::plain;
   std::map<std::string, HfTensor> wanted;
   for (const HfTensor& t : hf_tensors(model.spec, layout)) wanted.emplace(t.name, t);

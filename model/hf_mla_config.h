@@ -34,6 +34,10 @@ std::optional<HfMla> read_hf_mla(const std::filesystem::path& folder,
                                  const nlohmann::json& document, const LlamaConfig& config,
                                  std::vector<std::string>* ignored_keys = nullptr);
 
+// The public code scales by yarn's attention factor only what rotates; here, as in the source, it
+// scales all scores.
+bool public_code_scales_otherwise(const ModelSpec& spec);
+
 struct HfMlaDescription {
   nlohmann::json blocks;              // keys of config.json
   std::string file_name, file_bytes;  // the file that they name; empty without one

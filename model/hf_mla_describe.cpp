@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include <optional>
+#include <algorithm>
 
 #include "core/error.h"
 #include "model/convert.h"
@@ -28,6 +28,10 @@ class Describer {
   HfMlaDescription run() {
     if (!spec_.is_converted())
       refuse("", "model", "a converted one", "an unconverted one", "export it with --format dense");
+    if (public_code_scales_otherwise(spec_))
+      refuse("", "attention factor of yarn", "1",
+             fmt::format("{:g}", spec_.config.rope.attention_factor),
+             "its code applies the factor only to what rotates");
     const PublicTerms conversion{choice(pairs_per_head()), spec_.attention[0].method,
                                  latent_dims_per_kv_head()};
     return layout_ == HfLayout::v1 ? v1(conversion) : v2(conversion);
@@ -45,6 +49,13 @@ class Describer {
                                         layout_ == HfLayout::v1 ? "v1" : "v2"),
                 .found = found,
                 .hint = hint});
+  }
+
+  void require_family(std::initializer_list<const char*> known) const {
+    const std::string& type = spec_.config.model_type;
+    if (std::ranges::find(known, type) == known.end())
+      refuse("", "model_type", fmt::format("{}", fmt::join(known, ", ")), type,
+             type == "qwen2" ? "layout v2 knows Qwen2" : "");
   }
 
   int64_t pairs_per_head() const {
@@ -119,8 +130,7 @@ class Describer {
   HfMlaDescription v1(const PublicTerms& conversion) const {
     const LlamaConfig& c = spec_.config;
     const RopeChoice& rope = conversion.rope;
-    if (c.model_type == "qwen2")
-      refuse("", "model_type", "llama", c.model_type, "layout v2 knows Qwen2");
+    require_family({"llama", "mistral"});
     if (c.qkv_bias && conversion.method != LatentMethod::none)
       refuse("", "attention_bias", "false", "true", "layout v2 knows biases");
     const int64_t r = rope.pairs_per_head, pairs = c.pairs();
@@ -148,6 +158,7 @@ class Describer {
     const LlamaConfig& c = spec_.config;
     const RopeChoice& rope = conversion.rope;
     const int64_t r = rope.pairs_per_head;
+    require_family({"llama", "mistral", "qwen2"});
     if (c.head_dim * c.num_attention_heads != c.hidden_size)
       refuse("", "head_dim",
              fmt::format("hidden_size {} / {} heads", c.hidden_size, c.num_attention_heads),
@@ -189,6 +200,14 @@ class Describer {
 };
 
 }  // namespace
+
+bool public_code_scales_otherwise(const ModelSpec& spec) {
+  const int64_t all = spec.config.num_key_value_heads * spec.config.head_dim;
+  return spec.config.rope.attention_factor != 1 &&
+         std::ranges::any_of(spec.attention, [&](const AttentionSpec& layer) {
+           return layer.rotary_columns() != all;
+         });
+}
 
 HfMlaDescription describe_hf_mla(const ModelSpec& spec, HfLayout layout,
                                  const std::string& origin) {

@@ -59,7 +59,7 @@ void write_weights(const fs::path& folder, const Tensors& tensors, uint64_t max_
 }  // namespace
 
 void write_hf_folder(const fs::path& path, const model::HfFolder& folder,
-                     const std::vector<fs::path>& companions, uint64_t max_shard_bytes,
+                     const std::vector<Companion>& companions, uint64_t max_shard_bytes,
                      const std::function<void(const fs::path&)>& check) {
   const fs::path target = path.has_filename() ? path : path.parent_path();  // "out/" is "out"
   core::create_directories(core::folder_of(target));
@@ -71,9 +71,8 @@ void write_hf_folder(const fs::path& path, const model::HfFolder& folder,
   write_weights(staging.path(), folder.tensors, max_shard_bytes);
   for (const auto& [name, bytes] : folder.files)
     core::write_file_atomically(staging.path() / name, bytes);
-  for (const fs::path& file : companions)
-    if (!folder.files.contains(file.filename()))
-      core::copy_file_atomically(file, staging.path() / file.filename());
+  for (const Companion& companion : companions)
+    if (!folder.files.contains(companion.name())) companion.copy_into(staging.path());
   check(staging.path());
   staging.commit(IfExists::refuse);
 }

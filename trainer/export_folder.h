@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/hf_export.h"
+#include "trainer/companion.h"
 
 namespace trainer {
 
@@ -16,7 +17,7 @@ namespace trainer {
 // ascending order of names; one that is larger gets a file of its own. `companions` are copied but
 // for config.json. Throws kRunLocked when `path` exists, kIo, kPermission.
 void write_hf_folder(const std::filesystem::path& path, const model::HfFolder& folder,
-                     const std::vector<std::filesystem::path>& companions, uint64_t max_shard_bytes,
+                     const std::vector<Companion>& companions, uint64_t max_shard_bytes,
                      const std::function<void(const std::filesystem::path&)>& check);
 
 }  // namespace trainer

@@ -212,6 +212,14 @@ TEST(HfExport, RefusesWhatALayoutCannotExpress) {
   refused(with(RopeStrategy::full, 6), HfLayout::v2, "rotary pairs: expected 1 to 5 per head");
   refused(with(RopeStrategy::none, 0), HfLayout::v2, "layout v1 takes none and all");
   refused(converted("qwen2", joint), HfLayout::v1, "model_type: expected llama for layout v1");
+  const Model qwen3 = import_hf(fixture_path("qwen3"));
+  refused(
+      convert(qwen3, {.rope = {RopeStrategy::high, 2, 0}, .method = LatentMethod::none}, nullptr)
+          .model,
+      HfLayout::v2, "model_type: expected llama, mistral, qwen2 for layout v2, got qwen3");
+  const Model yarn = import_hf(fixture_path("llama-rope-yarn"));
+  refused(convert(yarn, joint, nullptr).model, HfLayout::v1,
+          "attention factor of yarn: expected 1");
   refused(converted("llama-headdim-bias", joint), HfLayout::v1, "attention_bias: expected false");
   refused(converted("llama-headdim-bias", joint), HfLayout::v2,
           "head_dim: expected hidden_size 48 / 4 heads for layout v2, got 16");

@@ -40,7 +40,8 @@ struct Source {
                                               core::read_text(folder / "config.json"), folder);
 
   void write(const fs::path& path) const {
-    write_hf_folder(path, contents, {folder / "generation_config.json"}, kShardBytes, kNoCheck);
+    write_hf_folder(path, contents, {Companion(folder / "generation_config.json")}, kShardBytes,
+                    kNoCheck);
   }
   bool equals(const fs::path& path) const {
     return compare_bits(model, model::import_hf(path)).empty() &&

@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "core/error.h"
-#include "core/file.h"
 #include "model/dense.h"
 #include "model/hf_export.h"
 #include "model/hf_import.h"
@@ -28,8 +27,8 @@ HfLayout layout_of(const ExportOptions& options) {
 }
 
 std::string source_config(const LoadedModel& source) {
-  for (const fs::path& file : source.companions)
-    if (file.filename() == "config.json") return core::read_text(file);
+  for (const Companion& companion : source.companions)
+    if (companion.name() == "config.json") return companion.text();
   core::fail(ExitCode::kMissingInput,
              {.path = source.folder / "config.json", .field = "file", .found = "missing"});
 }
