@@ -91,6 +91,19 @@ void draw_curve(const TerminalPlot& plot, const Axis& x_axis, const Axis& y_axis
   }
 }
 
+// At most `columns` characters; what would move the cursor becomes a question mark.
+std::string plain_line(const std::string& text, size_t columns) {
+  std::string line;
+  size_t characters = 0;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool continues = (byte & 0xC0) == 0x80;
+    if (!continues && ++characters > columns) break;
+    line += byte < 0x20 || byte == 0x7F ? '?' : c;
+  }
+  return line;
+}
+
 }  // namespace
 
 std::string draw(const TerminalPlot& plot) {
@@ -103,7 +116,7 @@ std::string draw(const TerminalPlot& plot) {
   std::vector<std::string> labels(rows);
   for (const Tick& tick : y_axis.ticks)
     labels[dot_of(1 - y_axis.place(tick.value), rows)] = tick.label;
-  std::string out = plot.title.substr(0, std::max(plot.columns, kLeastColumns)) + "\n";
+  std::string out = plain_line(plot.title, std::max(plot.columns, kLeastColumns)) + "\n";
   for (size_t r = 0; r < rows; ++r)
     out += fmt::format("{:>{}} {}{}\n", labels[r], kLabelWidth, labels[r].empty() ? "|" : "+",
                        canvas.line(r));

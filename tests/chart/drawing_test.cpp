@@ -139,6 +139,15 @@ TEST(TerminalPlotTest, FallingCurveFalls) {
   EXPECT_EQ(text.substr(first_line, 12), "        1 +*");
 }
 
+TEST(TerminalPlotTest, TitleCannotMoveTheCursor) {
+  const std::string text = draw(TerminalPlot{.title = "a\x1b[2J\n" + std::string(100, 'x'),
+                                             .x_label = {},
+                                             .x = {},
+                                             .y = {},
+                                             .columns = 30});
+  EXPECT_EQ(text.substr(0, text.find('\n')), "a?[2J?" + std::string(24, 'x'));
+}
+
 TEST(TerminalPlotTest, NothingToDrawAndTinyTerminals) {
   EXPECT_FALSE(draw(TerminalPlot{.title = "t", .x_label = "x", .x = {}, .y = {}}).empty());
   EXPECT_FALSE(draw(TerminalPlot{.title = "t",

@@ -100,8 +100,13 @@ class ReportTest(unittest.TestCase):
         run = self.make_run("nasty", "\n".join(nasty))
         (run / "result.json").write_text("[")
         (run / "sweep.json").mkdir()
+        (run / "converted").mkdir()
+        (run / "converted" / "MANIFEST.json").write_text('{"state": {}}')
         done = self.run_program("report", run, "--out", self.root / "out")
         self.assertEqual(done.returncode, 0, done.stderr)
+        page = (self.root / "out" / "report.html").read_text()
+        for broken in ("result.json", "MANIFEST.json"):
+            self.assertIn(broken, page)
         for drawing in (self.root / "out").glob("*.svg"):
             xml.dom.minidom.parse(str(drawing))
 

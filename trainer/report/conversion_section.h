@@ -3,8 +3,8 @@
 
 #include <vector>
 
+#include "trainer/report/page.h"
 #include "trainer/report/run_record.h"
-#include "trainer/report/section.h"
 
 namespace trainer {
 

@@ -1,9 +1,10 @@
+#include "trainer/report/page.h"
+
 #include <fmt/format.h>
 
 #include "chart/svg.h"
 #include "chart/text.h"
 #include "trainer/manifest.h"
-#include "trainer/report/section.h"
 
 namespace trainer {
 namespace {

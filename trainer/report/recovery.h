@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "trainer/report/page.h"
 #include "trainer/report/run_record.h"
-#include "trainer/report/section.h"
 
 namespace trainer {
 

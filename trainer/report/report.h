@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "trainer/report/page.h"
 #include "trainer/report/run_record.h"
-#include "trainer/report/section.h"
 #include "trainer/report/sweep_record.h"
 
 namespace trainer {

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "trainer/report/section.h"
+#include "trainer/report/page.h"
 #include "trainer/report/sweep_record.h"
 
 namespace trainer {
