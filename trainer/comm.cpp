@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
 #include <new>
 #include <system_error>
+#include <thread>
 
 #include "core/trace.h"
 
@@ -53,9 +55,9 @@ void on_mpi_error(MPI_Comm*, int* code, ...) {
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(core::ExitCode::kInternal));
 }
 
-int64_t reduced(int64_t value, MPI_Op operation) {
+int64_t reduced(int64_t value, MPI_Op operation, MPI_Comm group) {
   int64_t result = 0;
-  MPI_Allreduce(&value, &result, 1, MPI_INT64_T, operation, MPI_COMM_WORLD);
+  MPI_Allreduce(&value, &result, 1, MPI_INT64_T, operation, group);
   return result;
 }
 
@@ -69,9 +71,9 @@ void require_count(const MPI_Status& status, int count, MPI_Datatype type, int f
                                            .found = std::to_string(received)});
 }
 
-void receive_piece(void* values, int count, MPI_Datatype type, int from) {
+void receive_piece(void* values, int count, MPI_Datatype type, int from, MPI_Comm group) {
   MPI_Status status;
-  MPI_Recv(values, count, type, from, kTag, MPI_COMM_WORLD, &status);
+  MPI_Recv(values, count, type, from, kTag, group, &status);
   require_count(status, count, type, from);
 }
 
@@ -130,6 +132,10 @@ void end_with_launcher() {
 
 }  // namespace
 
+struct Comm::Group {
+  MPI_Comm mpi = MPI_COMM_WORLD;
+};
+
 Comm::Comm(int& argc, char**& argv, const CommOptions& options) : options_(options) {
   end_with_launcher();
   if (options_.elements_per_call < 1 ||
@@ -146,14 +152,9 @@ Comm::Comm(int& argc, char**& argv, const CommOptions& options) : options_(optio
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, handler);
   MPI_Errhandler_free(&handler);
 
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
-  MPI_Comm_size(MPI_COMM_WORLD, &size_);
-  MPI_Comm node = MPI_COMM_NULL;
-  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node);
-  MPI_Comm_rank(node, &local_rank_);
-  MPI_Comm_size(node, &local_size_);
-  MPI_Comm_free(&node);
-
+  group_ = std::make_unique<Group>();
+  find_places();
+  node_size_ = local_size_;
   char host[MPI_MAX_PROCESSOR_NAME] = "";
   int length = 0;
   MPI_Get_processor_name(host, &length);
@@ -167,32 +168,61 @@ Comm::Comm(int& argc, char**& argv, const CommOptions& options) : options_(optio
   }
 }
 
+Comm::Comm(const Comm& all, std::unique_ptr<Group> group)
+    : thread_multiple_(all.thread_multiple_),
+      host_(all.host_),
+      options_(all.options_),
+      group_(std::move(group)),
+      node_size_(all.node_size_),
+      is_part_(true) {
+  find_places();
+}
+
+void Comm::find_places() {
+  MPI_Comm_rank(group_->mpi, &rank_);
+  MPI_Comm_size(group_->mpi, &size_);
+  MPI_Comm node = MPI_COMM_NULL;
+  MPI_Comm_split_type(group_->mpi, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node);
+  MPI_Comm_rank(node, &local_rank_);
+  MPI_Comm_size(node, &local_size_);
+  MPI_Comm_free(&node);
+}
+
 Comm::~Comm() {
   if (std::uncaught_exceptions() > 0 && size_ > 1) abort(core::ExitCode::kInternal);
-  MPI_Finalize();
+  if (is_part_)
+    MPI_Comm_free(&group_->mpi);
+  else
+    MPI_Finalize();
+}
+
+std::unique_ptr<Comm> Comm::split(int group) {
+  auto part = std::make_unique<Group>();
+  MPI_Comm_split(group_->mpi, group, rank_, &part->mpi);
+  return std::unique_ptr<Comm>(new Comm(*this, std::move(part)));
 }
 
 void Comm::send(std::span<const float> values, int to) {
   for_each_piece(values.size(), options_.elements_per_call, [&](size_t first, int count) {
-    MPI_Send(values.data() + first, count, MPI_FLOAT, to, kTag, MPI_COMM_WORLD);
+    MPI_Send(values.data() + first, count, MPI_FLOAT, to, kTag, group_->mpi);
   });
 }
 
 void Comm::send(std::span<const double> values, int to) {
   for_each_piece(values.size(), options_.elements_per_call, [&](size_t first, int count) {
-    MPI_Send(values.data() + first, count, MPI_DOUBLE, to, kTag, MPI_COMM_WORLD);
+    MPI_Send(values.data() + first, count, MPI_DOUBLE, to, kTag, group_->mpi);
   });
 }
 
 void Comm::receive(std::span<float> values, int from) {
   for_each_piece(values.size(), options_.elements_per_call, [&](size_t first, int count) {
-    receive_piece(values.data() + first, count, MPI_FLOAT, from);
+    receive_piece(values.data() + first, count, MPI_FLOAT, from, group_->mpi);
   });
 }
 
 void Comm::receive(std::span<double> values, int from) {
   for_each_piece(values.size(), options_.elements_per_call, [&](size_t first, int count) {
-    receive_piece(values.data() + first, count, MPI_DOUBLE, from);
+    receive_piece(values.data() + first, count, MPI_DOUBLE, from, group_->mpi);
   });
 }
 
@@ -219,12 +249,12 @@ Comm::Transfer Comm::start_exchange(std::span<const Outgoing> outgoing,
   state.requests.reserve(outgoing.size() + incoming.size());
   for (const Incoming& m : incoming) {
     state.expected.push_back({static_cast<int>(m.bytes.size()), m.from});
-    MPI_Irecv(m.bytes.data(), static_cast<int>(m.bytes.size()), MPI_BYTE, m.from, kTag,
-              MPI_COMM_WORLD, &state.requests.emplace_back());
+    MPI_Irecv(m.bytes.data(), static_cast<int>(m.bytes.size()), MPI_BYTE, m.from, kTag, group_->mpi,
+              &state.requests.emplace_back());
   }
   for (const Outgoing& m : outgoing)
-    MPI_Isend(m.bytes.data(), static_cast<int>(m.bytes.size()), MPI_BYTE, m.to, kTag,
-              MPI_COMM_WORLD, &state.requests.emplace_back());
+    MPI_Isend(m.bytes.data(), static_cast<int>(m.bytes.size()), MPI_BYTE, m.to, kTag, group_->mpi,
+              &state.requests.emplace_back());
   return transfer;
 }
 
@@ -245,7 +275,7 @@ void Comm::exchange(std::span<const Outgoing> outgoing, std::span<const Incoming
 
 void Comm::broadcast(std::span<std::byte> bytes, int root) {
   for_each_piece(bytes.size(), options_.elements_per_call, [&](size_t first, int count) {
-    MPI_Bcast(bytes.data() + first, count, MPI_BYTE, root, MPI_COMM_WORLD);
+    MPI_Bcast(bytes.data() + first, count, MPI_BYTE, root, group_->mpi);
   });
 }
 
@@ -259,37 +289,47 @@ void Comm::broadcast(std::span<double> values, int root) {
 
 std::string Comm::broadcast(const std::string& text, int root) {
   auto length = static_cast<uint64_t>(text.size());
-  MPI_Bcast(&length, 1, MPI_UINT64_T, root, MPI_COMM_WORLD);
+  MPI_Bcast(&length, 1, MPI_UINT64_T, root, group_->mpi);
   std::string result = text;
   result.resize(length);
   broadcast(std::as_writable_bytes(std::span<char>(result)), root);
   return result;
 }
 
-int64_t Comm::sum(int64_t value) { return reduced(value, MPI_SUM); }
-int64_t Comm::max(int64_t value) { return reduced(value, MPI_MAX); }
+int64_t Comm::sum(int64_t value) { return reduced(value, MPI_SUM, group_->mpi); }
+int64_t Comm::max(int64_t value) { return reduced(value, MPI_MAX, group_->mpi); }
 
 uint64_t Comm::bit_or(uint64_t bits) {
-  if (size_ > 1) MPI_Allreduce(MPI_IN_PLACE, &bits, 1, MPI_UINT64_T, MPI_BOR, MPI_COMM_WORLD);
+  if (size_ > 1) MPI_Allreduce(MPI_IN_PLACE, &bits, 1, MPI_UINT64_T, MPI_BOR, group_->mpi);
   return bits;
 }
 
-void Comm::barrier() { MPI_Barrier(MPI_COMM_WORLD); }
+void Comm::barrier() { MPI_Barrier(group_->mpi); }
+
+void Comm::barrier_asleep() {
+  MPI_Request request;
+  MPI_Ibarrier(group_->mpi, &request);
+  for (int done = 0;;) {
+    MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    if (done != 0) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
 
 std::vector<std::string> Comm::gather(const std::string& text) {
   // Cut rather than refused: this carries messages, and a refusal on one rank alone would hang.
   const auto length = static_cast<int>(std::min(text.size(), kMaxGatheredBytes));
   std::vector<int> lengths(static_cast<size_t>(size_));
-  MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, MPI_COMM_WORLD);
+  MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, group_->mpi);
   if (rank_ != 0) {
-    MPI_Send(text.data(), length, MPI_BYTE, 0, kTag, MPI_COMM_WORLD);
+    MPI_Send(text.data(), length, MPI_BYTE, 0, kTag, group_->mpi);
     return {};
   }
   std::vector<std::string> texts{text.substr(0, static_cast<size_t>(length))};
   for (int r = 1; r < size_; ++r) {
     const int expected = lengths[static_cast<size_t>(r)];
     std::string& part = texts.emplace_back(static_cast<size_t>(expected), '\0');
-    receive_piece(part.data(), expected, MPI_BYTE, r);
+    receive_piece(part.data(), expected, MPI_BYTE, r, group_->mpi);
   }
   return texts;
 }
@@ -351,13 +391,15 @@ std::string mpi_library() {
 
 void Comm::abort(core::ExitCode code) {
   std::fflush(nullptr);
-  if (size_ > 1) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+  int all = 1;
+  MPI_Comm_size(MPI_COMM_WORLD, &all);
+  if (all > 1) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   ::_exit(static_cast<int>(code));
 }
 
 void Comm::leave(core::ExitCode code) {
   std::fflush(nullptr);
-  if (size_ > 1) barrier();
+  MPI_Barrier(MPI_COMM_WORLD);
   ::_exit(static_cast<int>(code));
 }
 

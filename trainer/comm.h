@@ -1,6 +1,7 @@
 // The ranks of a run: all MPI of the program sits behind this class, and only comm.cpp sees mpi.h.
-// Rules: one object, made in main; only the main thread communicates (abort() alone may come from
-// any thread); floats are never reduced by MPI, only moved, so that no bits depend on its choices.
+// Rules: one object for all ranks, made in main, and those that split() makes of it; only the main
+// thread communicates (abort() alone may come from any thread); floats are never reduced by MPI,
+// only moved, so that no bits depend on its choices.
 #pragma once
 
 #include <cstddef>
@@ -43,11 +44,18 @@ class Comm {
   Comm(const Comm&) = delete;
   Comm& operator=(const Comm&) = delete;
 
+  // Collective. The ranks that give the same `group`, in their order here: ranks and sizes are
+  // those of the group then, but abort() and leave() end every rank of the program. Outlived by
+  // this.
+  std::unique_ptr<Comm> split(int group);
+
   int rank() const { return rank_; }
   int size() const { return size_; }
   // Rank among, and number of, the ranks of this node.
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
+  // All of the program's ranks on this node, which share its cores.
+  int node_size() const { return node_size_; }
   const std::string& host() const { return host_; }
   // True if abort() from another thread is covered by the MPI standard.
   bool thread_multiple() const { return thread_multiple_; }
@@ -86,6 +94,8 @@ class Comm {
   int64_t max(int64_t value);
   uint64_t bit_or(uint64_t bits);
   void barrier();
+  // The same for waits of minutes: sleeps, where MPI would keep a core busy.
+  void barrier_asleep();
   // On rank 0 the texts of all ranks in order, elsewhere nothing. At most 1 MiB each.
   std::vector<std::string> gather(const std::string& text);
 
@@ -109,10 +119,18 @@ class Comm {
   [[noreturn]] void leave(core::ExitCode code);
 
  private:
+  struct Group;  // the communicator of MPI
+
+  Comm(const Comm& all, std::unique_ptr<Group> group);
+  void find_places();
+
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   bool thread_multiple_ = false;
   std::string host_;
   CommOptions options_;
+  std::unique_ptr<Group> group_;
+  int node_size_ = 1;
+  bool is_part_ = false;  // made by split()
 };
 
 class Comm::Transfer {

@@ -12,7 +12,8 @@ struct Log::Sinks {
   std::shared_ptr<spdlog::logger> console, errors, file;
 };
 
-Log::Log(const std::filesystem::path& file, bool console_is_stderr, bool quiet)
+Log::Log(const std::filesystem::path& file, bool console_is_stderr, bool quiet,
+         const std::string& prefix)
     : sinks_(std::make_unique<Sinks>()), quiet_(quiet) {
   if (quiet_) return;
   const auto errors = std::make_shared<spdlog::sinks::stderr_sink_mt>();
@@ -20,8 +21,10 @@ Log::Log(const std::filesystem::path& file, bool console_is_stderr, bool quiet)
   if (!console_is_stderr) console = std::make_shared<spdlog::sinks::stdout_sink_mt>();
   sinks_->console = std::make_shared<spdlog::logger>("console", console);
   sinks_->errors = std::make_shared<spdlog::logger>("errors", errors);
+  std::string pattern;
+  for (const char c : prefix) pattern += c == '%' ? "%%" : std::string(1, c);
   for (const auto& logger : {sinks_->console, sinks_->errors}) {
-    logger->set_pattern("%v");
+    logger->set_pattern(pattern + "%v");
     logger->flush_on(spdlog::level::info);
   }
   if (file.empty()) return;

@@ -10,8 +10,9 @@ namespace trainer {
 
 class Log {
  public:
-  // `file` may be empty: console only.
-  Log(const std::filesystem::path& file, bool console_is_stderr, bool quiet);
+  // `file` may be empty: console only. `prefix` begins the lines of the console alone.
+  Log(const std::filesystem::path& file, bool console_is_stderr, bool quiet,
+      const std::string& prefix = {});
   ~Log();
 
   void info(const std::string& line) const;

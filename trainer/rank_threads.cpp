@@ -11,7 +11,7 @@ std::string fix_threads(Config& config, Comm& comm) {
   int64_t& threads = config.parallelism.threads_per_rank.count;
   const std::optional<int> requested =
       threads > 0 ? std::optional(static_cast<int>(threads)) : std::nullopt;
-  const ThreadPlan plan = plan_threads(read_affinity(), comm.local_size(), requested);
+  const ThreadPlan plan = plan_threads(read_affinity(), comm.node_size(), requested);
   threads = -comm.max(-plan.threads);
   ag::set_threads(static_cast<int>(threads));
   return plan.warning;
