@@ -199,14 +199,15 @@ void run(const Request& request, Comm& comm) {
     if (comm.rank() == 0) print(request.text);
     return;
   }
-  const bool trains = request.verb->name == std::string("train");
+  const std::string verb = request.verb->name;
+  const bool trains = verb == "train" || verb == "sweep";  // on all ranks, and deals the threads
   comm.run_agreed([&] {
     if (comm.size() > 1 && !trains)
-      fail_usage(fmt::format("{} {}", kProgram, request.verb->name),
+      fail_usage(fmt::format("{} {}", kProgram, verb),
                  {.field = "ranks",
                   .expected = "1",
                   .found = std::to_string(comm.size()),
-                  .hint = "only train runs on several ranks: start it without mpirun"});
+                  .hint = "only train and sweep run on several ranks: start it without mpirun"});
     if (!trains)
       ag::set_threads(plan_threads(read_affinity(), comm.local_size(), request.threads).threads);
   });

@@ -115,6 +115,21 @@ VerbAction declare_train(CLI::App& app) {
   return [o](Session& s) { return run_train(*o, s); };
 }
 
+VerbAction declare_sweep(CLI::App& app) {
+  auto o = std::make_shared<SweepOptions>();
+  add_path(app, "CONFIG", o->config, "sweep (.yaml)")->required();
+  app.add_option("OVERRIDES", o->overrides, "key=value, for every trial")->type_name("key=value");
+  app.add_flag("--list", o->list, "print the trials with cache, tokens, time and state only");
+  app.add_flag("--dry-run", o->dry_run, "check every trial as train --dry-run does only");
+  app.add_option("--only", o->only, "trials with this setting, e.g. rope=2-norm; several: all")
+      ->type_name("name=value")
+      ->allow_extra_args(false);
+  app.add_option("--shard", o->shard, "every n-th trial from the i-th on, for arrays of jobs")
+      ->type_name("i/n");
+  app.add_flag("--fail-fast", o->fail_fast, "start no trial after one has failed");
+  return [o](Session& s) { return run_sweep(*o, s); };
+}
+
 VerbAction declare_calibrate(CLI::App& app) {
   auto o = std::make_shared<CalibrateOptions>();
   add_model(app, o->model);
@@ -339,6 +354,11 @@ const std::vector<Verb>& verbs() {
        "  mpirun -np 2 --bind-to none mha2mla train configs/tiny.yaml\n"
        "  mha2mla train configs/tiny.yaml --dry-run\n",
        false, declare_train},
+      {"sweep", "Run", "Train many variants of a configuration, and one table of them",
+       "  mpirun -np 2 --bind-to none mha2mla sweep configs/sweeps/strategies-tiny.yaml\n"
+       "  mha2mla sweep configs/sweeps/strategies-tiny.yaml --list\n"
+       "  mha2mla sweep configs/sweeps/strategies-tiny.yaml --only rope=2-norm --shard 1/2\n",
+       false, declare_sweep},
       {"validate", "Run", "Check a configuration, its model, data, disk and memory; train nothing",
        "  mha2mla validate configs/tiny.yaml\n"
        "  mha2mla validate configs/tiny.yaml tokens.micro_batch_size=8 --ranks 4\n",

@@ -85,8 +85,8 @@ std::string describe_node(const YamlNode& node) {
 
 class Loader {
  public:
-  Loader(fs::path config_folder, Problems& problems)
-      : config_folder_(std::move(config_folder)), problems_(problems) {}
+  Loader(fs::path config_folder, const FileOverrides& first, Problems& problems)
+      : config_folder_(std::move(config_folder)), first_(first), problems_(problems) {}
 
   template <Section S>
   void read(S& section, const Key*, const YamlNode& node, const std::string& path) {
@@ -286,9 +286,8 @@ class Loader {
     } else if (text[0] == '~' || text.find('$') != std::string::npos) {
       refuse(node, path, "a path", "~ and $VAR are not expanded: write the path out");
     } else {
-      const bool is_override = !node.origin.override_text.empty();
-      const bool from_file = key.path == PathBase::kConfigFile && !is_override;
-      const fs::path base = from_file ? config_folder_ : fs::current_path();
+      const bool to_file = key.path == PathBase::kConfigFile;
+      const fs::path base = to_file ? base_of(node.origin.override_text) : fs::current_path();
       fs::path normal = (base / text).lexically_normal();
       if (!normal.has_filename()) normal = normal.parent_path();  // "a/" is "a"
       return normal.string();
@@ -296,7 +295,16 @@ class Loader {
     return "?";  // keeps later checks from calling the path missing as well
   }
 
+  // What a path is relative to that stands in the file, or in `override_text`.
+  fs::path base_of(const std::string& override_text) const {
+    if (override_text.empty()) return config_folder_;
+    const auto& texts = first_.texts;
+    const bool of_file = std::find(texts.begin(), texts.end(), override_text) != texts.end();
+    return of_file ? first_.folder : fs::current_path();
+  }
+
   fs::path config_folder_;
+  const FileOverrides& first_;
   Problems& problems_;
   std::map<std::string, Origin> origins_;
   std::set<std::string> refused_, misspelt_;
@@ -365,7 +373,7 @@ void apply_override(YamlNode& root, const std::string& text, Problems& problems)
 }  // namespace
 
 Config parse_config(std::string_view text, const fs::path& name,
-                    const std::vector<std::string>& overrides) {
+                    const std::vector<std::string>& overrides, const FileOverrides& first) {
   Problems problems(name.string());
   YamlNode root = parse_yaml(text, problems);
   if (root.kind != YamlNode::Kind::kMap) {
@@ -374,10 +382,11 @@ Config parse_config(std::string_view text, const fs::path& name,
                   .found = root.is_null() ? "an empty file" : describe_node(root)});
     problems.fail();
   }
-  for (const std::string& text_of_override : overrides)
-    apply_override(root, text_of_override, problems);
+  for (const auto* texts : {&first.texts, &overrides})
+    for (const std::string& text_of_override : *texts)
+      apply_override(root, text_of_override, problems);
 
-  Loader loader(fs::absolute(name).parent_path(), problems);
+  Loader loader(fs::absolute(name).parent_path(), first, problems);
   Config config;
   loader.read(config, nullptr, root, "");
   const std::set<std::string> given = loader.given_keys();
@@ -390,7 +399,8 @@ Config parse_config(std::string_view text, const fs::path& name,
   return config;
 }
 
-Config load_config(const fs::path& path, const std::vector<std::string>& overrides) {
+Config load_config(const fs::path& path, const std::vector<std::string>& overrides,
+                   const FileOverrides& first) {
   std::string text;
   try {
     text = core::read_text(path, uint64_t{1} << 20);
@@ -398,7 +408,7 @@ Config load_config(const fs::path& path, const std::vector<std::string>& overrid
     if (e.code() != core::ExitCode::kBadData) throw;
     throw core::Error(core::ExitCode::kBadConfig, e.what());
   }
-  return parse_config(text, path, overrides);
+  return parse_config(text, path, overrides, first);
 }
 
 }  // namespace trainer

@@ -50,14 +50,23 @@ struct Config {
   int64_t micro_batches() const { return tokens.global_batch_size / tokens.micro_batch_size; }
 };
 
+// Overrides that another file asks for: paths in them are relative to its folder.
+struct FileOverrides {
+  std::vector<std::string> texts;
+  fs::path folder;
+};
+
 // An override is "key.of.section=value", the value being YAML; paths in it are relative to the
-// working directory. Throws kMissingInput (no such file) or kBadConfig with every error on a line
-// of its own and a closing count. All paths of the result are absolute.
-Config load_config(const fs::path& path, const std::vector<std::string>& overrides = {});
+// working directory. Those of `first` come before. Throws kMissingInput (no such file) or
+// kBadConfig with every error on a line of its own and a closing count. All paths of the result are
+// absolute.
+Config load_config(const fs::path& path, const std::vector<std::string>& overrides = {},
+                   const FileOverrides& first = {});
 
 // The same from text; `name` is shown in errors, its folder is the base of relative paths.
 Config parse_config(std::string_view text, const fs::path& name,
-                    const std::vector<std::string>& overrides = {});
+                    const std::vector<std::string>& overrides = {},
+                    const FileOverrides& first = {});
 
 // What is legal but hardly meant: one line each, without a trailing newline.
 std::vector<std::string> config_warnings(const Config& config);
@@ -72,5 +81,9 @@ std::string defaults_yaml();
 // paths only the last name counts: content is compared by the hashes of the files themselves.
 std::vector<std::string> incompatible_changes(const Config& saved, const Config& now);
 std::vector<std::string> reported_changes(const Config& saved, const Config& now);
+
+// All that either of them compares, as text: equal for configurations between which there is no
+// change to refuse or to tell, wherever their files are.
+std::string identity_of(const Config& config);
 
 }  // namespace trainer

@@ -201,4 +201,12 @@ std::vector<std::string> reported_changes(const Config& saved, const Config& now
   return changes(saved, now, /*of_trajectory=*/false);
 }
 
+std::string identity_of(const Config& config) {
+  std::string text;
+  const Leaves leaves(config);
+  for (const auto& [key, leaf] : leaves.map())
+    if (leaf.effect != Effect::kFree) text += fmt::format("{}: {}\n", key, leaf.identity);
+  return text;
+}
+
 }  // namespace trainer

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
+#include "autograd/kernels/kernels.h"
 #include "model/convert.h"
 #include "trainer/calibration.h"
 #include "trainer/checkpoint_folder.h"
@@ -11,6 +13,7 @@
 #include "trainer/manifest.h"
 #include "trainer/parity.h"
 #include "trainer/same_on_ranks.h"
+#include "trainer/shared_results.h"
 
 namespace trainer {
 namespace {
@@ -75,7 +78,45 @@ json conversion_key(const Config& config, const LoadedModel& source,
   return key;
 }
 
-json validate_source(const Config& config, const model::Model& source, Comm& comm) {
+// All that decides the bits of `what` of the source: the part of the conversion's key that it looks
+// at, and what computes it.
+json source_key(const char* what, const char* data, const Config& config, const LoadedModel& source,
+                const std::vector<WindowSource>& windows) {
+  const json all = conversion_key(config, source, windows);
+  json key = {{"what", what},
+              {"threads", ag::threads()},
+              {"isa", std::string(ag::name_of(ag::active_isa()))}};
+  for (const char* part : {"source_hash", "sequence_length", "micro_batch_size", "dtype", data})
+    key[part] = all.at(part);
+  return key;
+}
+
+json to_json(const model::PairNorms& norms) { return {{"query", norms.query}, {"key", norms.key}}; }
+
+model::PairNorms pair_norms(const json& stored, const model::LlamaConfig& config) {
+  model::PairNorms norms = equal_pair_norms(config);
+  norms.query = stored.at("query").get<std::vector<double>>();
+  norms.key = stored.at("key").get<std::vector<double>>();
+  return norms;
+}
+
+json to_json(const SetResult& loss) {
+  return {{"nll", loss.nll},
+          {"ppl", loss.ppl},
+          {"tokens", loss.tokens},
+          {"name", loss.name},
+          {"protocol", loss.protocol}};
+}
+
+SetResult loss_from(const json& stored) {
+  return {.name = stored.at("name"),
+          .nll = stored.at("nll"),
+          .ppl = stored.at("ppl"),
+          .tokens = stored.at("tokens"),
+          .protocol = stored.at("protocol")};
+}
+
+json compute_validation(const Config& config, const model::Model& source, Comm& comm) {
   const ValidationSets sets = open_validation_sets(config, source.spec.config.vocab_size);
   const ag::DType dtype = config.model.dtype == "bfloat16" ? ag::DType::bf16 : ag::DType::f32;
   model::Llama llama(source, {.compute = dtype});
@@ -85,21 +126,46 @@ json validate_source(const Config& config, const model::Model& source, Comm& com
   return to_json(results);
 }
 
+// Collective; on rank 0 {SET: ...} of the source.
+json validate_source(const Config& config, const LoadedModel& source,
+                     const std::vector<WindowSource>& windows, const fs::path& shared, Comm& comm) {
+  std::optional<SharedResult> result;  // on rank 0
+  comm.run_agreed([&] {
+    if (comm.rank() == 0)
+      result.emplace(shared, source_key("validation", "validation", config, source, windows));
+  });
+  if (comm.max(result && result->is_known() ? 1 : 0) == 0) {
+    const json computed = compute_validation(config, source.model, comm);
+    comm.run_agreed([&] {
+      if (result) result->store(computed);
+    });
+  }
+  return result ? result->value() : json();
+}
+
 // Rank 0: converts and leaves the result at `folder`.
 void convert_to_folder(const Config& config, const LoadedModel& source,
                        const std::vector<WindowSource>& windows, const fs::path& folder,
-                       const json& source_validation, const Log& log) {
+                       const json& source_validation, const fs::path& shared, const Log& log) {
   const model::ModelSpec& spec = source.model.spec;
   const model::ConversionOptions options = conversion_options(*config.mla, spec.config.pairs());
   const int64_t batch = config.tokens.micro_batch_size;
   model::PairNorms norms;
   const bool wants_norms = options.rope.strategy == model::RopeStrategy::two_norm;
-  if (wants_norms) norms = calibrate(source.model, windows, batch).norms;
+  if (wants_norms)
+    norms = pair_norms(
+        shared_result(shared, source_key("pair norms", "calibration", config, source, windows),
+                      [&] { return to_json(calibrate(source.model, windows, batch).norms); }),
+        spec.config);
   const model::Conversion conversion =
       model::convert(source.model, options, wants_norms ? &norms : nullptr);
   ParityReport report = compare_specs(spec, conversion);
   report.loss = {
-      .before = loss_of(source.model, windows, batch, nullptr, "loss of the source"),
+      .before = loss_from(shared_result(
+          shared, source_key("loss", "calibration", config, source, windows),
+          [&] {
+            return to_json(loss_of(source.model, windows, batch, nullptr, "loss of the source"));
+          })),
       .after = loss_of(conversion.model, windows, batch, nullptr, "loss after conversion")};
   log.info(to_text(report));
   discard_folder(folder);  // an unfinished or other conversion of this run
@@ -142,7 +208,7 @@ json to_json(const std::vector<SetResult>& results) {
 }
 
 PreparedModel prepare_model(const Config& config, const fs::path& run_folder, bool resuming,
-                            Comm& comm, const Log& log) {
+                            const fs::path& shared, Comm& comm, const Log& log) {
   LoadedModel source;
   comm.run_agreed([&] { source = load_model(config.model.init_from); });
   require_same_on_ranks(comm, source.hash,
@@ -169,10 +235,10 @@ PreparedModel prepare_model(const Config& config, const fs::path& run_folder, bo
     done = resuming ? !key.is_null() : key == conversion_key(config, source, windows);
   });
   if (comm.max(done ? 1 : 0) == 0) {
-    const json source_validation = validate_source(config, source.model, comm);
+    const json source_validation = validate_source(config, source, windows, shared, comm);
     comm.run_agreed([&] {
       if (comm.rank() == 0)
-        convert_to_folder(config, source, windows, folder, source_validation, log);
+        convert_to_folder(config, source, windows, folder, source_validation, shared, log);
     });
   } else {
     log.info("using the finished conversion in " + folder.string());

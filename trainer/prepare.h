@@ -30,9 +30,11 @@ struct PreparedModel {
 // Collective. `run_folder` exists. With `mla` in the configuration and an unconverted source:
 // calibrates (2-norm), converts, reports; a finished conversion of the same source and settings is
 // used again. `resuming`: the weights will come from a checkpoint, and any finished conversion of
-// this run will do, because the checkpoint refuses another structure.
+// this run will do, because the checkpoint refuses another structure. Calibration and losses of the
+// source are looked for, and left, in `shared` (shared_results.h) unless that is empty.
 PreparedModel prepare_model(const Config& config, const std::filesystem::path& run_folder,
-                            bool resuming, Comm& comm, const Log& log);
+                            bool resuming, const std::filesystem::path& shared, Comm& comm,
+                            const Log& log);
 
 // {SET: {nll, ppl, tokens}, ...} and the mean nll of the sets under "mean_nll".
 nlohmann::json to_json(const std::vector<SetResult>& results);

@@ -2,6 +2,8 @@
 
 #include <sstream>
 
+#include "core/hash.h"
+
 namespace trainer {
 namespace {
 
@@ -40,6 +42,14 @@ void require_same_text_on_ranks(Comm& comm, const std::string& text, core::Fault
     } while (a == b && a != kEnd);
     fail_different(a, b, fault);
   });
+}
+
+void require_same_program(Comm& comm) {
+  std::string program;
+  comm.run_agreed([&] { program = core::hash_file_hex("/proc/self/exe"); });
+  require_same_on_ranks(
+      comm, program,
+      {.field = "hash of the program", .hint = "start all ranks with the same mha2mla"});
 }
 
 }  // namespace trainer

@@ -15,4 +15,7 @@ void require_same_on_ranks(Comm& comm, const std::string& value, core::Fault fau
 // The same for a text of several lines; the message shows the first line that differs.
 void require_same_text_on_ranks(Comm& comm, const std::string& text, core::Fault fault);
 
+// Collective. mpirun can start its ranks with different programs.
+void require_same_program(Comm& comm);
+
 }  // namespace trainer

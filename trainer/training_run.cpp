@@ -69,7 +69,8 @@ TrainingRun::TrainingRun(Config config, const TrainOptions& options, Session& se
   const std::chrono::duration<double> max_time(
       parse_duration(config_.general.max_time).value_or(0));
   requests_ = std::make_unique<StopRequests>(root() ? path_ : fs::path(), max_time, start);
-  log_ = std::make_unique<Log>(folder_ ? folder_->log() : fs::path(), session.json, !root());
+  log_ = std::make_unique<Log>(folder_ ? folder_->log() : fs::path(), session.json, !root(),
+                               session.prefix);
   if (!thread_warning.empty()) log_->warn(thread_warning);
   for (const std::string& warning : config_warnings(config_)) log_->warn(warning);
 }
@@ -207,7 +208,8 @@ void TrainingRun::set_up() {
   const fs::path checkpoint = choose_checkpoint();
   read_earlier_result(checkpoint);
   if (!earlier_result_.is_null() && same_validation_) return;
-  prepared_ = prepare_model(config_, path_, !checkpoint.empty(), session_.comm, *log_);
+  prepared_ =
+      prepare_model(config_, path_, !checkpoint.empty(), options_.shared, session_.comm, *log_);
   const int64_t vocab = prepared_.model.spec.config.vocab_size;
   session_.comm.run_agreed([&] {
     data_ = std::make_unique<data::NanosetStages>(open_training_data(config_, vocab));

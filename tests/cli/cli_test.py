@@ -171,7 +171,7 @@ class Usage(CliTest):
     def test_only_train_runs_on_several_ranks(self):
         done = self.run_program("env", launcher=["mpirun", "-np", "2", "--bind-to", "none"])
         self.assertEqual(done.returncode, USAGE)
-        self.assertEqual(done.stderr.count("ranks: expected 1, got 2; only train runs"), 1,
+        self.assertEqual(done.stderr.count("ranks: expected 1, got 2; only train and sweep run"), 1,
                          done.stderr)
         done = self.run_program("evn", launcher=["mpirun", "-np", "2", "--bind-to", "none"])
         self.assertEqual(done.returncode, USAGE)

@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "core/hash.h"
 #include "trainer/replay.h"
 #include "trainer/same_on_ranks.h"
 #include "trainer/training_run.h"
@@ -41,11 +40,7 @@ nlohmann::json run_replay(const Config& config, const TrainOptions& options, Ses
 // mpirun can start its ranks with different programs and arguments.
 void require_one_start(const TrainOptions& options, const Config& config, Comm& comm) {
   if (comm.size() == 1) return;
-  std::string program;
-  comm.run_agreed([&] { program = core::hash_file_hex("/proc/self/exe"); });
-  require_same_on_ranks(
-      comm, program,
-      {.field = "hash of the program", .hint = "start all ranks with the same mha2mla"});
+  require_same_program(comm);
   require_same_text_on_ranks(
       comm,
       fmt::format("--resume {}\n--replay {}\n--dry-run {}\n{}", options.resume, options.replay,

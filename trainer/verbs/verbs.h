@@ -17,7 +17,8 @@ namespace fs = std::filesystem;
 // What a verb may talk to.
 struct Session {
   Comm& comm;
-  bool json = false;  // --json: stdout belongs to the one JSON object
+  bool json = false;        // --json: stdout belongs to the one JSON object
+  std::string prefix = {};  // of a run's lines on the console: which of several runs it is
 
   // A line for people: stdout, or stderr with --json; rank 0 only.
   void say(const std::string& line) const;
@@ -29,6 +30,15 @@ struct TrainOptions {
   std::string resume = "auto";         // auto | none | PATH of a checkpoint
   int64_t replay = 0;                  // the step to compute again and compare; 0: train
   bool dry_run = false;
+  fs::path shared = {};  // folder of results that several runs need (shared_results.h); empty: none
+};
+
+struct SweepOptions {
+  fs::path config;
+  std::vector<std::string> overrides;  // key=value, of every trial
+  std::vector<std::string> only;       // name=value, all of which a trial must have
+  std::string shard;                   // "i/n"; empty: all
+  bool list = false, dry_run = false, fail_fast = false;
 };
 
 struct TokenizeVerbOptions {
@@ -127,6 +137,7 @@ struct ConfigOptions {
 };
 
 nlohmann::json run_train(const TrainOptions& options, Session& session);
+nlohmann::json run_sweep(const SweepOptions& options, Session& session);
 nlohmann::json run_tokenize(const TokenizeVerbOptions& options, Session& session);
 nlohmann::json run_encode(const EncodeOptions& options, Session& session);
 nlohmann::json run_calibrate(const CalibrateOptions& options, Session& session);

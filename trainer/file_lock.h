@@ -1,0 +1,33 @@
+// flock on a file: ends with the process, however that ends, so that nothing is left to clean up.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+
+namespace trainer {
+
+class FileLock {
+ public:
+  FileLock() = default;
+  FileLock(FileLock&& other) noexcept;
+  FileLock& operator=(FileLock&& other) noexcept;
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+  ~FileLock();
+
+  // Makes the file if need be; its content is not touched. An empty lock if another process, or
+  // another lock of this one, holds it. Throws kIo or kPermission.
+  static FileLock try_lock(const std::filesystem::path& path);
+  // Waits; `while_waiting` is called between two tries, and may throw.
+  static FileLock wait_for(const std::filesystem::path& path,
+                           const std::function<void()>& while_waiting = {});
+
+  explicit operator bool() const { return fd_ >= 0; }
+
+ private:
+  explicit FileLock(int fd) : fd_(fd) {}
+
+  int fd_ = -1;
+};
+
+}  // namespace trainer
