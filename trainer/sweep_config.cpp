@@ -163,12 +163,14 @@ class SweepReader {
   }
 
   void read_grid(const YamlNode& node) {
+    varies_ = true;
     if (node.kind != Kind::kMap) return refuse(node, "sweep.grid", "a mapping of key: [values]");
     for (const YamlEntry& entry : node.entries)
       sweep_.groups.push_back({read_list(entry, "sweep.grid")});
   }
 
   void read_zip(const YamlNode& node) {
+    varies_ = true;
     if (node.kind != Kind::kList)
       return refuse(node, "sweep.zip", "a list of mappings of key: [values]");
     for (const YamlNode& item : node.items) {
@@ -199,6 +201,7 @@ class SweepReader {
   }
 
   void read_ratios(const YamlNode& node) {
+    varies_ = true;
     const bool list = node.kind == Kind::kList;
     for (const YamlNode& item : list ? node.items : std::vector<YamlNode>{node}) {
       const std::optional<double> ratio =
@@ -227,7 +230,7 @@ class SweepReader {
 
   // What is excluded must be there to be excluded: anything else is a misspelling.
   void check_together() {
-    if (sweep_.groups.empty() && sweep_.cache_ratios.empty())
+    if (!varies_)
       problems_.add(
           {1, 1, ""},
           {.field = "sweep", .expected = "a grid, a zip or a budget", .found = "nothing to vary"});
@@ -257,6 +260,7 @@ class SweepReader {
 
   SweepConfig sweep_;
   Problems& problems_;
+  bool varies_ = false;  // something is swept, right or wrong
   std::set<std::string> keys_;
 };
 

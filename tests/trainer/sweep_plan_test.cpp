@@ -39,8 +39,8 @@ class Sweep : public testing::Test {
   SweepPlan plan(const std::string& keys, const std::vector<std::string>& overrides = {},
                  const std::string& base = kBase) {
     folder_.write("configs/base.yaml", base);
-    const auto file = folder_.write("configs/sweeps/strategies.yaml",
-                                    "base: ../base.yaml\nsweep:\n" + keys);
+    const auto file =
+        folder_.write("configs/sweeps/strategies.yaml", "base: ../base.yaml\nsweep:\n" + keys);
     return plan_sweep(load_sweep(file), overrides, spec);
   }
 
@@ -60,8 +60,8 @@ std::vector<std::string> texts(const SweepPlan& plan) {
 using Texts = std::vector<std::string>;
 
 TEST_F(Sweep, GridIsTheProductWithTheLastKeyFastest) {
-  const SweepPlan p = plan(
-      "  grid: {mla.rope.strategy: [high, 2-norm], mla.latent.method: [joint, split]}\n");
+  const SweepPlan p =
+      plan("  grid: {mla.rope.strategy: [high, 2-norm], mla.latent.method: [joint, split]}\n");
   EXPECT_EQ(texts(p), (Texts{"rope=high,method=joint", "rope=high,method=split",
                              "rope=2-norm,method=joint", "rope=2-norm,method=split"}));
   EXPECT_EQ(p.trials[1].config.mla->rope.strategy, "high");
@@ -84,7 +84,8 @@ TEST_F(Sweep, ATrialHasAFolderOfItsOwnBelowTheSweep) {
 TEST_F(Sweep, ZipTakesValuesTogether) {
   const SweepPlan p = plan(
       "  grid: {mla.rope.strategy: [high, low]}\n"
-      "  zip: [{mla.rope.rope_pairs_per_head: [2, 4], mla.latent.latent_dims_per_kv_head: [8, 4]}]\n");
+      "  zip: [{mla.rope.rope_pairs_per_head: [2, 4], mla.latent.latent_dims_per_kv_head: [8, "
+      "4]}]\n");
   EXPECT_EQ(texts(p), (Texts{"rope=high,r=2,c=8", "rope=high,r=4,c=4", "rope=low,r=2,c=8",
                              "rope=low,r=4,c=4"}));
 }
@@ -126,8 +127,8 @@ TEST_F(Sweep, BudgetFitsThePairsToASweptLatent) {
   const SweepPlan p = plan(
       "  grid: {mla.latent.latent_dims_per_kv_head: [4, 8]}\n"
       "  budget: {cache_ratio: [0.1875, 0.25]}\n");
-  EXPECT_EQ(texts(p), (Texts{"c=4,cache=0.1875", "c=4,cache=0.25", "c=8,cache=0.1875",
-                             "c=8,cache=0.25"}));
+  EXPECT_EQ(texts(p),
+            (Texts{"c=4,cache=0.1875", "c=4,cache=0.25", "c=8,cache=0.1875", "c=8,cache=0.25"}));
   std::vector<int64_t> pairs;
   for (const Trial& t : p.trials) pairs.push_back(t.config.mla->rope.rope_pairs_per_head);
   EXPECT_EQ(pairs, (std::vector<int64_t>{4, 6, 2, 4}));
@@ -162,17 +163,17 @@ TEST_F(Sweep, IdsHashWhatDecidesTheNumbersAndNothingElse) {
   const std::string grid = "  grid: {mla.rope.strategy: [high]}\n";
   const std::string id = plan(grid).trials[0].id;
   EXPECT_EQ(id.size(), std::string("rope=high-123456").size());
-  EXPECT_EQ(plan(grid, {"general.output_dir=/elsewhere", "tokens.val_check_interval=3"}).trials[0].id,
-            id);
+  EXPECT_EQ(
+      plan(grid, {"general.output_dir=/elsewhere", "tokens.val_check_interval=3"}).trials[0].id,
+      id);
   EXPECT_NE(plan(grid, {"tokens.train_steps=101"}).trials[0].id, id);
   EXPECT_NE(plan(grid, {"general.seed=43"}).trials[0].id, id);
 }
 
 TEST_F(Sweep, TrialsThatAreTheSameAreRefused) {
   test_support::expect_refusal(
-      core::ExitCode::kBadConfig, {"trials that differ", "rope=high and rope=low"}, [&] {
-        plan("  grid: {mla.rope.strategy: [high, low]}\n", {"mla.rope.strategy=high"});
-      });
+      core::ExitCode::kBadConfig, {"trials that differ", "rope=high and rope=low"},
+      [&] { plan("  grid: {mla.rope.strategy: [high, low]}\n", {"mla.rope.strategy=high"}); });
   expect_refused("  grid: {mla.rope.strategy: [high, high]}\n", {":3:", "each value once"});
   expect_refused("  set: {mla.rope.strategy: low}\n  grid: {mla.rope.strategy: [high]}\n",
                  {"each key once", "got it again"});
@@ -182,17 +183,16 @@ TEST_F(Sweep, WrongKeysAndValuesAreToldWithTheirPlace) {
   expect_refused("  gird: {mla.rope.strategy: [high]}\n  budget: {cache_ratio: 0.1875}\n",
                  {"strategies.yaml:3:3", "unknown key \"gird\"", "did you mean 'sweep.grid'?"});
   expect_refused("  grid: {mla.rope.strategy: [high, 2-nrm]}\n",
-                 {"strategies.yaml:3:35", "mla.rope.strategy", "did you mean '2-norm'?"});
+                 {"strategies.yaml:3:36", "mla.rope.strategy", "did you mean '2-norm'?"});
   expect_refused("  grid: {mla.rope.stratgy: [high]}\n",
-                 {"strategies.yaml:3:31", "did you mean 'mla.rope.strategy'?"});
+                 {"strategies.yaml:3:29", "did you mean 'mla.rope.strategy'?"});
   expect_refused("  grid: {mla.rope.strategy: high}\n", {"a list of values", "write [a, b]"});
   expect_refused("  grid: {general.run: [a, b]}\n", {"names or places a run"});
   expect_refused("  baseline: true\n", {"nothing to vary"});
   expect_refused("  zip: [{mla.rope.strategy: [high, low], mla.latent.method: [joint]}]\n",
                  {"as many values as mla.rope.strategy has, 2"});
-  expect_refused(
-      "  grid: {mla.rope.strategy: [high]}\n  exclude: [{mla.rope.strategy: hgih}]\n",
-      {":4:", "got \"hgih\"", "did you mean 'high'?"});
+  expect_refused("  grid: {mla.rope.strategy: [high]}\n  exclude: [{mla.rope.strategy: hgih}]\n",
+                 {":4:", "got \"hgih\"", "did you mean 'high'?"});
   expect_refused("  grid: {mla.rope.strategy: [high]}\n  ranks_per_trial: 0\n",
                  {"sweep.ranks_per_trial", "integer in [1, 65536]"});
 }
