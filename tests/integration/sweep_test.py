@@ -109,6 +109,14 @@ class SweepTest(unittest.TestCase):
         self.sweep("calibrations", CALIBRATIONS, ranks=1, code=66, options=("--fail-fast",))
         self.assertEqual([row["state"] for row in self.measured("calibrations")], ["failed", "waiting"])
 
+    def test_the_shipped_sweep_has_its_trials(self):
+        done = support.run([BINARY, "sweep", SOURCE / "configs/sweeps/strategies-tiny.yaml", "--list", "--json",
+                            f"general.output_dir={self.out}"])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        trials = json.loads(done.stdout)["trials"]
+        self.assertEqual([row["cache_percent"] for row in trials], [100.0] + [18.75] * 8)
+        self.assertEqual(len({row["id"] for row in trials}), 9)
+
     def test_groups_of_ranks_give_the_same_numbers(self):
         only = ("--only", "rope=high", "--only", "method=joint")
         self.sweep("strategies", STRATEGIES, ranks=1, options=only)
