@@ -26,9 +26,9 @@ std::vector<std::string> numbered(int64_t count) {
 // [layers, pairs]: how many of a layer's kv heads keep the pair, in percent.
 Figure kept_by_layer(const RunRecord& run, size_t number) {
   const ConversionRecord& c = *run.conversion;
-  chart::HeatMap map{.title = "Kept pairs by layer: " + run.name,
+  chart::HeatMap map{.title = run.name,
                      .x_label = "frequency pair, 0 turns fastest",
-                     .y_label = "layer; % of its kv heads",
+                     .y_label = "kept pairs: layer, % of its kv heads",
                      .rows = numbered(c.layers),
                      .columns = numbered(c.pairs),
                      .values = std::vector<double>(static_cast<size_t>(c.layers * c.pairs)),
@@ -46,9 +46,9 @@ Figure kept_by_layer(const RunRecord& run, size_t number) {
 // [layers x kv heads, pairs]: kept or not.
 Figure kept_by_head(const RunRecord& run, size_t number) {
   const ConversionRecord& c = *run.conversion;
-  chart::HeatMap map{.title = "Kept pairs by layer and head: " + run.name,
+  chart::HeatMap map{.title = run.name,
                      .x_label = "frequency pair, 0 turns fastest",
-                     .y_label = "layer.head",
+                     .y_label = "kept pairs: layer.head",
                      .rows = {},
                      .columns = numbered(c.pairs),
                      .values = {},
@@ -80,9 +80,9 @@ Figure error_figure(const std::vector<RunRecord>& runs) {
 // Layers spread over the model, so that the curves can be told apart.
 Figure spectrum_figure(const RunRecord& run, size_t number) {
   const std::vector<SpectrumRecord>& all = run.conversion->spectra;
-  chart::XyChart drawing{.title = "Singular values: " + run.name,
+  chart::XyChart drawing{.title = run.name,
                          .x_label = "index",
-                         .y_label = "singular value",
+                         .y_label = "singular values of what is factored",
                          .series = {},
                          .log_y = true};
   const size_t shown = std::min(all.size(), kMostSpectra);
@@ -157,7 +157,11 @@ std::vector<std::string> remarks(const std::vector<RunRecord>& runs) {
   }
   std::vector<std::string> sentences;
   for (const auto& [remark, of] : names)
-    sentences.push_back(fmt::format("{}: {}.", fmt::join(of, ", "), remark));
+    sentences.push_back(fmt::format("{}: {}.",
+                                    of.size() == runs.size() && runs.size() > 1
+                                        ? "all runs"
+                                        : fmt::format("{}", fmt::join(of, ", ")),
+                                    remark));
   return sentences;
 }
 

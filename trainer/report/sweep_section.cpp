@@ -44,6 +44,7 @@ Figure pareto_figure(const SweepRecord& sweep) {
   std::vector<std::string> groups;
   std::vector<double> cache, perplexity;
   for (const TrialRecord& trial : sweep.trials) {
+    if (!std::isfinite(trial.after)) continue;  // not trained yet
     cache.push_back(trial.cache_after);
     perplexity.push_back(std::exp(trial.after));
     const size_t group = index_of(groups, group_of(trial));
