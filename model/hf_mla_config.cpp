@@ -16,6 +16,7 @@ namespace fs = std::filesystem;
 using Pairs = std::vector<int32_t>;
 
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
+constexpr int64_t kMaxQueryRows = int64_t{1} << 24;  // of all layers: each has a place in a list
 
 // The first pairs, and the last.
 Pairs ends(int64_t first, int64_t last, int64_t pairs) {
@@ -42,6 +43,11 @@ class Reader {
 
   HfMla read_v2(JsonObject& block) {
     HfMla mla{.layout = HfLayout::v2, .attention = {}};
+    const int64_t heads = config_.num_hidden_layers * config_.num_attention_heads;
+    if (heads > kMaxQueryRows / config_.head_dim)
+      block.fail("num_hidden_layers * num_attention_heads * head_dim",
+                 fmt::format("at most {}", kMaxQueryRows),
+                 fmt::format("{} * {}", heads, config_.head_dim));
     if (block.boolean("is_gqa2mha2mla", false))
       block.fail("is_gqa2mha2mla", "false", "true", "its keys have other heads than its values");
     const int64_t dims = block.integer("rope_dim_for_mla", 2, config_.head_dim - 2);
@@ -51,15 +57,11 @@ class Reader {
     if (method == "none") return mla;
     if (method != "joint" && method != "split")
       block.fail("svd_init_method", "joint, split or none", method);
-    set_latent(block, latent_method_of(method), mla);
+    set_latent(block, method == "joint" ? LatentMethod::joint : LatentMethod::split, mla);
     return mla;
   }
 
  private:
-  static LatentMethod latent_method_of(const std::string& name) {
-    return name == "joint" ? LatentMethod::joint : LatentMethod::split;
-  }
-
   void set_latent(JsonObject& block, LatentMethod method, HfMla& mla) const {
     const int64_t c = block.integer("low_rank", 1, kMaxWidth / config_.num_key_value_heads);
     for (AttentionSpec& layer : mla.attention) {
@@ -94,7 +96,8 @@ class Reader {
       case 5:
         return same_everywhere(ends(0, count("last_k_rope_dim"), pairs), attention);
       default:
-        rope.fail("partial_rope_version", "0 to 5", shown(rope.value()["partial_rope_version"]),
+        rope.fail("partial_rope_version", "0 to 5",
+                  shown(rope.value().value("partial_rope_version", nlohmann::json())),
                   "the public code has no converted model of another version");
     }
   }

@@ -44,8 +44,8 @@ struct HfMlaDescription {
 };
 
 // Throws kBadConfig naming `origin`, layer, expected and found for what the layout has no words
-// for: heads with different numbers of pairs, layers with different latents, v1 with biases or for
-// Qwen2, v2 without rotary or without other pairs.
+// for: heads with different numbers of pairs, layers with different latents, yarn's attention
+// factor, families that its code does not know, v1 with biases, v2 with no pair or all.
 HfMlaDescription describe_hf_mla(const ModelSpec& spec, HfLayout layout, const std::string& origin);
 
 }  // namespace model
