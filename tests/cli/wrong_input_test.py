@@ -601,9 +601,9 @@ class DiskFull(WrongInput):
 
     def test_no_inodes_left(self):
         def fill(disk):
-            """Bytes enough, but of a checkpoint only the folder and its first file can be made."""
+            """Bytes enough, but beside its event file only a checkpoint's folder and first file can be made."""
             free = os.statvfs(disk).f_ffree
-            ballast = [disk / f"ballast{i}" for i in range(free - 2)]
+            ballast = [disk / f"ballast{i}" for i in range(free - 3)]
             for path in ballast:
                 path.touch()
             return ballast

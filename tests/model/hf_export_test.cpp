@@ -211,7 +211,8 @@ TEST(HfExport, RefusesWhatALayoutCannotExpress) {
   };
   refused(with(RopeStrategy::full, 6), HfLayout::v2, "rotary pairs: expected 1 to 5 per head");
   refused(with(RopeStrategy::none, 0), HfLayout::v2, "layout v1 takes none and all");
-  refused(converted("qwen2", joint), HfLayout::v1, "model_type: expected llama for layout v1");
+  refused(converted("qwen2", joint), HfLayout::v1,
+          "model_type: expected llama, mistral for layout v1");
   const Model qwen3 = import_hf(fixture_path("qwen3"));
   refused(
       convert(qwen3, {.rope = {RopeStrategy::high, 2, 0}, .method = LatentMethod::none}, nullptr)
