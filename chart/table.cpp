@@ -30,11 +30,7 @@ bool looks_like_formula(const std::string& text) {
 std::string csv_cell(const Cell& cell) {
   if (cell.is_number) return fmt::format("{}", cell.number);
   if (cell.text == "-") return {};
-  const std::string text = looks_like_formula(cell.text) ? "'" + cell.text : cell.text;
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
+  return csv_quoted(looks_like_formula(cell.text) ? "'" + cell.text : cell.text);
 }
 
 template <class Format>
@@ -99,6 +95,13 @@ std::string to_csv(const Table& table) {
   std::string out = join(head_of(table), ",", csv_cell) + "\r\n";
   for (const auto& row : table.rows) out += join(row, ",", csv_cell) + "\r\n";
   return out;
+}
+
+std::string csv_quoted(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
 }
 
 }  // namespace chart

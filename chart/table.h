@@ -27,4 +27,7 @@ std::string to_html(const Table& table);
 std::string to_markdown(const Table& table);
 std::string to_csv(const Table& table);  // RFC 4180; numbers with all their digits
 
+// A field of CSV, quoted where it must be.
+std::string csv_quoted(const std::string& text);
+
 }  // namespace chart

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 #include <utility>
 
 #include "model/half.h"
@@ -30,14 +29,7 @@ constexpr std::pair<uint32_t, const char*> kOtherTypes[] = {
     {39, "MXFP4"},
 };
 
-template <class T>
-T read(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-float read_half(const std::byte* from) { return widen_half(read<uint16_t>(from)); }
+float read_half(const std::byte* from) { return widen_half(read_number<uint16_t>(from)); }
 
 void decode_q8_0(const std::byte* block, float* y) {
   const float d = read_half(block);
@@ -56,13 +48,13 @@ void decode_q4(const std::byte* nibbles, float d, float offset, float m, float* 
 void decode(uint32_t id, const std::byte* block, float* y) {
   switch (id) {
     case kF32:
-      *y = read<float>(block);
+      *y = read_number<float>(block);
       return;
     case kF16:
       *y = read_half(block);
       return;
     case kBF16:
-      *y = std::bit_cast<float>(uint32_t{read<uint16_t>(block)} << 16);
+      *y = std::bit_cast<float>(uint32_t{read_number<uint16_t>(block)} << 16);
       return;
     case kQ8_0:
       decode_q8_0(block, y);

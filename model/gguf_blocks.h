@@ -6,10 +6,19 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 
 namespace model {
+
+// A number as it lies in the file: little-endian, anywhere.
+template <class T>
+T read_number(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
 
 struct GgufBlock {
   uint32_t id;        // in the file

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -11,32 +10,25 @@
 namespace model {
 namespace {
 
-template <class T>
-T read(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
 // An integer element, if the type is one and the value fits.
 std::optional<int64_t> integer_at(const std::byte* from, GgufType type) {
   switch (type) {
     case GgufType::u8:
-      return read<uint8_t>(from);
+      return read_number<uint8_t>(from);
     case GgufType::i8:
-      return read<int8_t>(from);
+      return read_number<int8_t>(from);
     case GgufType::u16:
-      return read<uint16_t>(from);
+      return read_number<uint16_t>(from);
     case GgufType::i16:
-      return read<int16_t>(from);
+      return read_number<int16_t>(from);
     case GgufType::u32:
-      return read<uint32_t>(from);
+      return read_number<uint32_t>(from);
     case GgufType::i32:
-      return read<int32_t>(from);
+      return read_number<int32_t>(from);
     case GgufType::i64:
-      return read<int64_t>(from);
+      return read_number<int64_t>(from);
     case GgufType::u64: {
-      const auto value = read<uint64_t>(from);
+      const auto value = read_number<uint64_t>(from);
       return value > INT64_MAX ? std::nullopt : std::optional(static_cast<int64_t>(value));
     }
     default:
@@ -93,8 +85,9 @@ std::optional<double> GgufMetadata::number(const std::string& key) const {
   if (value->count || (value->type != GgufType::f32 && value->type != GgufType::f64))
     fail(key, "FLOAT32 or FLOAT64", describe(*value));
   const bool single = value->type == GgufType::f32;
-  const double number = single ? std::stod(fmt::format("{}", read<float>(value->bytes.data())))
-                               : read<double>(value->bytes.data());
+  const double number = single
+                            ? std::stod(fmt::format("{}", read_number<float>(value->bytes.data())))
+                            : read_number<double>(value->bytes.data());
   if (!std::isfinite(number)) fail(key, "a finite number", fmt::format("{}", number));
   return number;
 }

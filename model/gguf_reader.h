@@ -2,7 +2,6 @@
 // missing.
 #pragma once
 
-#include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,9 +21,7 @@ class GgufReader {
   std::string_view bytes(uint64_t count, const char* what);
   template <class T>
   T number(const char* what) {
-    T value;
-    std::memcpy(&value, bytes(sizeof value, what).data(), sizeof value);
-    return value;
+    return read_number<T>(reinterpret_cast<const std::byte*>(bytes(sizeof(T), what).data()));
   }
   std::string_view string(const char* what, uint64_t most);
   // Type and value of an entry; walks over the elements of an array without keeping them.

@@ -1,6 +1,7 @@
 #include "model/stored_zip.h"
 
 #include <fmt/format.h>
+#include <zlib.h>
 
 #include <cstdint>
 
@@ -20,13 +21,9 @@ uint32_t little_endian(std::string_view bytes, size_t at, size_t width) {
   return value;
 }
 
-uint32_t crc32(std::string_view bytes) {
-  uint32_t crc = ~uint32_t{0};
-  for (const char c : bytes) {
-    crc ^= static_cast<uint8_t>(c);
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (0xedb88320U & (0U - (crc & 1U)));
-  }
-  return ~crc;
+uint32_t check_sum(std::string_view bytes) {
+  return static_cast<uint32_t>(
+      ::crc32_z(0, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()));
 }
 
 void append(std::string& out, uint32_t value, int width) {
@@ -41,7 +38,7 @@ std::string record_fields(const std::string& name, std::string_view bytes) {
   append(out, 0, 4);   // flags, no compression
   append(out, 0, 2);   // time
   append(out, 0x21, 2);
-  append(out, crc32(bytes), 4);
+  append(out, check_sum(bytes), 4);
   append(out, static_cast<uint32_t>(bytes.size()), 4);
   append(out, static_cast<uint32_t>(bytes.size()), 4);
   append(out, static_cast<uint32_t>(name.size()), 2);
@@ -102,7 +99,7 @@ size_t StoredZip::add_record(size_t at) {
   const size_t begin =
       local + kLocalBytes + little_endian(header, 26, 2) + little_endian(header, 28, 2);
   const std::string_view bytes = part(begin, size);
-  if (crc32(bytes) != little_endian(entry, 16, 4))
+  if (check_sum(bytes) != little_endian(entry, 16, 4))
     refuse(name, "contents of the recorded check sum", "others");
   records_.push_back({name, bytes});
   return at + kCentralBytes + name_size + little_endian(entry, 30, 2) + little_endian(entry, 32, 2);

@@ -1,5 +1,7 @@
 #include "trainer/companion.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
@@ -27,6 +29,11 @@ void Companion::copy_into(const fs::path& folder) const {
     core::copy_file_atomically(file_, folder / name_);
   else
     core::write_file_atomically(folder / name_, text_);
+}
+
+const Companion* find_companion(const std::vector<Companion>& companions, std::string_view name) {
+  const auto found = std::ranges::find(companions, name, &Companion::name);
+  return found == companions.end() ? nullptr : &*found;
 }
 
 }  // namespace trainer

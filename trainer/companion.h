@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace trainer {
 
@@ -30,5 +32,8 @@ class Companion {
   std::filesystem::path file_;  // empty: `text_` is the content
   std::string text_;
 };
+
+// The companion of that name; null when there is none.
+const Companion* find_companion(const std::vector<Companion>& companions, std::string_view name);
 
 }  // namespace trainer

@@ -12,10 +12,12 @@
 
 namespace trainer {
 
-FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+FileLock::FileLock(FileLock&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 
 FileLock& FileLock::operator=(FileLock&& other) noexcept {
   std::swap(fd_, other.fd_);
+  std::swap(path_, other.path_);
   return *this;
 }
 
@@ -24,11 +26,16 @@ FileLock::~FileLock() {
 }
 
 FileLock FileLock::try_lock(const std::filesystem::path& path) {
-  FileLock lock(core::io::open(path, O_RDWR | O_CREAT | O_CLOEXEC));
+  FileLock lock(core::io::open(path, O_RDWR | O_CREAT | O_CLOEXEC), path);
   if (!lock) core::fail_errno("open", path, errno);
   if (core::io::lock_exclusively(lock.fd_) == 0) return lock;
   if (errno != EWOULDBLOCK) core::fail_errno("lock", path, errno);
   return {};
+}
+
+void FileLock::write(const std::string& text) const {
+  if (core::io::truncate(fd_, 0) != 0) core::fail_errno("truncate", path_, errno);
+  if (core::io::write(fd_, text.data(), text.size()) < 0) core::fail_errno("write", path_, errno);
 }
 
 FileLock FileLock::wait_for(const std::filesystem::path& path,

@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <functional>
+#include <string>
+#include <utility>
 
 namespace trainer {
 
@@ -23,11 +25,15 @@ class FileLock {
                            const std::function<void()>& while_waiting = {});
 
   explicit operator bool() const { return fd_ >= 0; }
+  // The file's content becomes `text`, for those who find it locked. Throws kIo.
+  // Requires: *this.
+  void write(const std::string& text) const;
 
  private:
-  explicit FileLock(int fd) : fd_(fd) {}
+  FileLock(int fd, std::filesystem::path path) : fd_(fd), path_(std::move(path)) {}
 
   int fd_ = -1;
+  std::filesystem::path path_;
 };
 
 }  // namespace trainer

@@ -82,8 +82,11 @@ std::vector<WindowSource> spread_ids(const model::LlamaConfig& config) {
            .read = read}};
 }
 
-std::vector<WindowSource> first_windows(std::vector<WindowSource> sets, int64_t windows) {
-  for (WindowSource& set : sets) set.count = std::min(set.count, windows);
+std::vector<WindowSource> verdict_windows(std::vector<WindowSource> sets,
+                                          const model::LlamaConfig& config) {
+  constexpr int64_t kWindows = 2;
+  if (sets.empty()) return spread_ids(config);
+  for (WindowSource& set : sets) set.count = std::min(set.count, kWindows);
   return sets;
 }
 
@@ -106,6 +109,13 @@ void require_same_function(const Agreement& agreement, const std::string& path) 
                                       kSameFunction, agreement.largest_logit()),
               .found = fmt::format("a difference of {:.4g}", agreement.max_difference()),
               .hint = "nothing was saved; mha2mla compare shows more"});
+}
+
+void require_verdict(const Agreement& agreement, bool must_be_same, const std::string& path) {
+  if (must_be_same)
+    require_same_function(agreement, path);
+  else
+    require_finite(agreement, path);
 }
 
 std::string same_function_text(const Agreement& agreement) {

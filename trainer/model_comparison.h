@@ -26,8 +26,10 @@ nlohmann::json to_json(const Agreement& agreement);
 // the same for every model of that vocabulary.
 std::vector<WindowSource> spread_ids(const model::LlamaConfig& config);
 
-// At most `windows` windows of each set.
-std::vector<WindowSource> first_windows(std::vector<WindowSource> sets, int64_t windows);
+// What a verdict is given on: the first two windows of each set, or spread_ids() when there is
+// none.
+std::vector<WindowSource> verdict_windows(std::vector<WindowSource> sets,
+                                          const model::LlamaConfig& config);
 
 // Two models that are to compute the same function in float32 are within
 //   max |A - B| <= 1e-4 max |A|.
@@ -38,6 +40,9 @@ inline constexpr double kSameFunction = 1e-4;
 void require_finite(const Agreement& agreement, const std::string& path);
 // Throws kNumerical naming `path` when the models are not within the tolerance.
 void require_same_function(const Agreement& agreement, const std::string& path);
+// Throws kNumerical naming `path`: require_same_function() for a model that must be the same one,
+// else require_finite().
+void require_verdict(const Agreement& agreement, bool must_be_same, const std::string& path);
 // Requires: require_same_function() has passed.
 std::string same_function_text(const Agreement& agreement);
 

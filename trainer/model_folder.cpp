@@ -260,10 +260,7 @@ std::string save_model(const fs::path& path, const model::Model& model,
                           .sources = registry.sources(),
                           .companions = companions,
                           .manifest = {}};
-  bool has_config = false;
-  for (const Companion& companion : companions)
-    has_config = has_config || companion.name() == kConfigName;
-  if (!has_config)
+  if (find_companion(companions, kConfigName) == nullptr)
     core::fail(ExitCode::kMissingInput, {.path = path,
                                          .field = kConfigName,
                                          .expected = "in the folder of the source",

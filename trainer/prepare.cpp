@@ -57,8 +57,8 @@ std::vector<WindowSource> calibration_windows(const Config& config, int64_t voca
 
 // All that decides the bits of a conversion and of what is recorded with it, so that a finished one
 // can be recognised.
-json conversion_key(const Config& config, const LoadedModel& source,
-                    const std::vector<WindowSource>& windows) {
+json conversion_key_of(const Config& config, const LoadedModel& source,
+                       const std::vector<WindowSource>& windows) {
   const MlaConfig& mla = *config.mla;
   json key = {{"source_hash", source.hash},
               {"strategy", mla.rope.strategy},
@@ -80,14 +80,12 @@ json conversion_key(const Config& config, const LoadedModel& source,
 
 // All that decides the bits of `what` of the source: the part of the conversion's key that it looks
 // at, and what computes it.
-json source_key(const char* what, const char* data, const Config& config, const LoadedModel& source,
-                const std::vector<WindowSource>& windows) {
-  const json all = conversion_key(config, source, windows);
+json source_key(const char* what, const char* data, const json& conversion_key) {
   json key = {{"what", what},
               {"threads", ag::threads()},
               {"isa", std::string(ag::name_of(ag::active_isa()))}};
   for (const char* part : {"source_hash", "sequence_length", "micro_batch_size", "dtype", data})
-    key[part] = all.at(part);
+    key[part] = conversion_key.at(part);
   return key;
 }
 
@@ -127,15 +125,15 @@ json compute_validation(const Config& config, const model::Model& source, Comm& 
 }
 
 // Collective; on rank 0 {SET: ...} of the source.
-json validate_source(const Config& config, const LoadedModel& source,
-                     const std::vector<WindowSource>& windows, const fs::path& shared, Comm& comm) {
+json validate_source(const Config& config, const model::Model& source, const json& conversion_key,
+                     const fs::path& shared, Comm& comm) {
   std::optional<SharedResult> result;  // on rank 0
   comm.run_agreed([&] {
     if (comm.rank() == 0)
-      result.emplace(shared, source_key("validation", "validation", config, source, windows));
+      result.emplace(shared, source_key("validation", "validation", conversion_key));
   });
   if (comm.max(result && result->is_known() ? 1 : 0) == 0) {
-    const json computed = compute_validation(config, source.model, comm);
+    const json computed = compute_validation(config, source, comm);
     comm.run_agreed([&] {
       if (result) result->store(computed);
     });
@@ -145,8 +143,9 @@ json validate_source(const Config& config, const LoadedModel& source,
 
 // Rank 0: converts and leaves the result at `folder`.
 void convert_to_folder(const Config& config, const LoadedModel& source,
-                       const std::vector<WindowSource>& windows, const fs::path& folder,
-                       const json& source_validation, const fs::path& shared, const Log& log) {
+                       const std::vector<WindowSource>& windows, const json& conversion_key,
+                       const json& source_validation, const fs::path& folder,
+                       const fs::path& shared, const Log& log) {
   const model::ModelSpec& spec = source.model.spec;
   const model::ConversionOptions options = conversion_options(*config.mla, spec.config.pairs());
   const int64_t batch = config.tokens.micro_batch_size;
@@ -154,23 +153,23 @@ void convert_to_folder(const Config& config, const LoadedModel& source,
   const bool wants_norms = options.rope.strategy == model::RopeStrategy::two_norm;
   if (wants_norms)
     norms = pair_norms(
-        shared_result(shared, source_key("pair norms", "calibration", config, source, windows),
+        shared_result(shared, source_key("pair norms", "calibration", conversion_key),
                       [&] { return to_json(calibrate(source.model, windows, batch).norms); }),
         spec.config);
   const model::Conversion conversion =
       model::convert(source.model, options, wants_norms ? &norms : nullptr);
   ParityReport report = compare_specs(spec, conversion);
   report.loss = {
-      .before = loss_from(shared_result(
-          shared, source_key("loss", "calibration", config, source, windows),
-          [&] {
-            return to_json(loss_of(source.model, windows, batch, nullptr, "loss of the source"));
-          })),
+      .before = loss_from(shared_result(shared, source_key("loss", "calibration", conversion_key),
+                                        [&] {
+                                          return to_json(loss_of(source.model, windows, batch,
+                                                                 nullptr, "loss of the source"));
+                                        })),
       .after = loss_of(conversion.model, windows, batch, nullptr, "loss after conversion")};
   log.info(to_text(report));
   discard_folder(folder);  // an unfinished or other conversion of this run
   save_model(folder, conversion.model, source.companions,
-             {{"conversion", conversion_key(config, source, windows)},
+             {{"conversion", conversion_key},
               {"parity", to_json(report)},
               {"source_validation", source_validation}});
 }
@@ -227,18 +226,23 @@ PreparedModel prepare_model(const Config& config, const fs::path& run_folder, bo
             .parity = nullptr};
   const fs::path folder = run_folder / "converted";
   std::vector<WindowSource> windows;
+  json conversion_key;  // on rank 0
   bool done = false;
   comm.run_agreed([&] {
     if (comm.rank() != 0) return;
     windows = calibration_windows(config, source.model.spec.config.vocab_size);
-    const json key = finished_conversion(folder);
-    done = resuming ? !key.is_null() : key == conversion_key(config, source, windows);
+    const json finished = finished_conversion(folder);
+    if (!resuming || finished.is_null())
+      conversion_key = conversion_key_of(config, source, windows);
+    done = resuming ? !finished.is_null() : finished == conversion_key;
   });
   if (comm.max(done ? 1 : 0) == 0) {
-    const json source_validation = validate_source(config, source, windows, shared, comm);
+    const json source_validation =
+        validate_source(config, source.model, conversion_key, shared, comm);
     comm.run_agreed([&] {
       if (comm.rank() == 0)
-        convert_to_folder(config, source, windows, folder, source_validation, shared, log);
+        convert_to_folder(config, source, windows, conversion_key, source_validation, folder,
+                          shared, log);
     });
   } else {
     log.info("using the finished conversion in " + folder.string());

@@ -16,6 +16,7 @@
 #include "core/io.h"
 #include "trainer/append_file.h"
 #include "trainer/config_sections.h"
+#include "trainer/json_files.h"
 #include "trainer/manifest.h"
 
 namespace trainer {
@@ -103,33 +104,16 @@ RunFolder::RunFolder(const fs::path& output_dir, const std::string& project,
   path_ = output_dir / project / run;
   make_folder(path_);
   lock();
-  try {
-    make_folder(checkpoints());
-  } catch (...) {
-    core::io::close(lock_);
-    throw;
-  }
-}
-
-RunFolder::~RunFolder() {
-  if (lock_ >= 0) core::io::close(lock_);  // releases the lock; the file stays, it is harmless
+  make_folder(checkpoints());
 }
 
 void RunFolder::lock() {
   const fs::path path = path_ / "run.lock";
-  const int fd = core::io::open(path, O_RDWR | O_CREAT);
-  if (fd < 0) core::fail_errno("open", path, errno);
-  const auto give_up = [&](const char* operation) {
-    const int error = errno;
-    core::io::close(fd);
-    core::fail_errno(operation, path, error);
-  };
-  if (core::io::lock_exclusively(fd) != 0) {
-    if (errno != EWOULDBLOCK) give_up("lock");
-    core::io::close(fd);
-    const nlohmann::json owner = nlohmann::json::parse(core::read_text(path), nullptr, false);
+  lock_ = FileLock::try_lock(path);
+  if (!lock_) {
+    const nlohmann::json owner = read_object(path);
     const auto part = [&](const char* key) {
-      return owner.is_object() && owner.contains(key) ? owner[key].dump() : std::string("unknown");
+      return owner.contains(key) ? owner[key].dump() : std::string("unknown");
     };
     core::fail(ExitCode::kRunLocked,
                {.path = path,
@@ -142,10 +126,7 @@ void RunFolder::lock() {
   const nlohmann::json provenance = basic_provenance();
   const nlohmann::json self = {
       {"host", provenance["host"]}, {"pid", ::getpid()}, {"started", provenance["time"]}};
-  if (core::io::truncate(fd, 0) != 0) give_up("truncate");
-  const std::string text = self.dump() + "\n";
-  if (core::io::write(fd, text.data(), text.size()) < 0) give_up("write");
-  lock_ = fd;
+  lock_.write(self.dump() + "\n");
 }
 
 void RunFolder::write_config(const std::string& input, const std::string& resolved) const {

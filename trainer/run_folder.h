@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "trainer/file_lock.h"
+
 namespace trainer {
 
 struct GeneralConfig;
@@ -22,9 +24,6 @@ class RunFolder {
   // kBadConfig for a name that is not one folder.
   RunFolder(const std::filesystem::path& output_dir, const std::string& project,
             const std::string& run);
-  ~RunFolder();
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
@@ -40,7 +39,7 @@ class RunFolder {
   void lock();
 
   std::filesystem::path path_;
-  int lock_ = -1;
+  FileLock lock_;
 };
 
 // metrics.jsonl: one object per line, each with "step", handed to the system line by line: a line

@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/hash.h"
 #include "core/stop.h"
+#include "trainer/json_files.h"
 
 namespace trainer {
 
@@ -24,10 +25,8 @@ SharedResult::SharedResult(const fs::path& folder, json key) : key_(std::move(ke
 
 // One that is damaged is computed again: it holds nothing that could not be.
 void SharedResult::read() {
-  if (!fs::exists(path_)) return;
-  const json stored = json::parse(core::read_text(path_), nullptr, /*allow_exceptions=*/false);
-  if (stored.is_object() && stored.value("key", json()) == key_)
-    value_ = stored.value("value", json());
+  const json stored = read_object(path_);
+  if (stored.value("key", json()) == key_) value_ = stored.value("value", json());
 }
 
 void SharedResult::store(json value) {

@@ -5,6 +5,7 @@
 
 #include "core/file.h"
 #include "core/stop.h"
+#include "trainer/json_files.h"
 
 namespace trainer {
 
@@ -17,19 +18,12 @@ fs::path queue_file(const SweepPlan& plan, const Trial& trial, const char* exten
   return plan.folder / "queue" / (trial.id + extension);
 }
 
-json read_object(const fs::path& path) {
-  if (!fs::exists(path)) return json::object();
-  json value = json::parse(core::read_text(path), nullptr, /*allow_exceptions=*/false);
-  return value.is_object() ? value : json::object();
-}
-
 }  // namespace
 
 fs::path trial_folder(const SweepPlan& plan, const Trial& trial) { return plan.folder / trial.id; }
 
 json read_trial_result(const SweepPlan& plan, const Trial& trial) {
-  json result = read_object(trial_folder(plan, trial) / "result.json");
-  return result.value("steps", json()) == trial.config.tokens.train_steps ? result : json();
+  return read_result(trial_folder(plan, trial), trial.config.tokens.train_steps);
 }
 
 json read_trial_state(const SweepPlan& plan, const Trial& trial) {

@@ -5,17 +5,18 @@
 #include <algorithm>
 #include <optional>
 
+#include "chart/table.h"
 #include "core/file.h"
 #include "core/text.h"
 #include "trainer/config_scalars.h"
 #include "trainer/file_lock.h"
+#include "trainer/json_files.h"
 #include "trainer/sweep_queue.h"
 
 namespace trainer {
 namespace {
 
 using nlohmann::json;
-namespace fs = std::filesystem;
 
 json value_json(const SweepValue& value) {
   if (value.quoted) return value.text;
@@ -39,10 +40,7 @@ json conversion_of(const Trial& trial) {
 
 // What a run measured that is not over: nothing but the step of its status.
 json steps_so_far(const SweepPlan& plan, const Trial& trial) {
-  const fs::path path = trial_folder(plan, trial) / "status.json";
-  if (!fs::exists(path)) return nullptr;
-  const json status = json::parse(core::read_text(path), nullptr, /*allow_exceptions=*/false);
-  return status.is_object() ? status.value("step", json()) : json();
+  return read_object(trial_folder(plan, trial) / "status.json").value("step", json());
 }
 
 void add_progress(const SweepPlan& plan, const Trial& trial, json& row) {
@@ -115,14 +113,6 @@ json mean_of(const json& row, const char* when) {
   return sets.is_object() ? sets.value("mean_nll", json()) : json();
 }
 
-// A field of CSV, quoted where it must be.
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
-
 std::string joined_ppl(const json& row, const char* when, const std::vector<std::string>& sets) {
   std::vector<std::string> parts;
   for (const std::string& set : sets) parts.push_back(rounded(measured(row, when, set, "ppl"), 2));
@@ -178,7 +168,7 @@ std::string sweep_csv(const json& report) {
   }
   head.insert(head.end(), {"tokens_per_second", "seconds"});
   std::vector<std::string> fields;
-  for (const std::string& name : head) fields.push_back(csv_field(name));
+  for (const std::string& name : head) fields.push_back(chart::csv_quoted(name));
   std::string text = fmt::format("{}\n", fmt::join(fields, ","));
   for (const json& row : report.at("trials")) {
     std::vector<json> values = {row.at("id"),
@@ -200,7 +190,7 @@ std::string sweep_csv(const json& report) {
     values.push_back(row.at("tokens_per_second"));
     values.push_back(row.at("seconds"));
     fields.clear();
-    for (const json& value : values) fields.push_back(csv_field(text_of(value)));
+    for (const json& value : values) fields.push_back(chart::csv_quoted(text_of(value)));
     text += fmt::format("{}\n", fmt::join(fields, ","));
   }
   return text;

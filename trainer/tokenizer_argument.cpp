@@ -33,10 +33,9 @@ OpenedTokenizer open_tokenizer(const fs::path& path) {
 
 data::Tokenizer tokenizer_of(const LoadedModel& model) {
   const fs::path file = model.folder / "tokenizer.json";
-  for (const Companion& companion : model.companions)
-    if (companion.name() == file.filename())
-      return data::Tokenizer::parse(model.kind == ModelKind::gguf ? model.folder : file,
-                                    companion.text());
+  if (const Companion* const stored = find_companion(model.companions, "tokenizer.json"))
+    return data::Tokenizer::parse(model.kind == ModelKind::gguf ? model.folder : file,
+                                  stored->text());
   core::fail(core::ExitCode::kMissingInput, {.path = model.folder,
                                              .field = "tokenizer",
                                              .expected = "tokenizer.json beside the model, or one "

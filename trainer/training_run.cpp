@@ -13,6 +13,7 @@
 #include "core/text.h"
 #include "trainer/comm.h"
 #include "trainer/config_scalars.h"
+#include "trainer/json_files.h"
 #include "trainer/rank_threads.h"
 #include "trainer/same_on_ranks.h"
 
@@ -47,14 +48,6 @@ void require_same_data(Comm& comm, const data::NanosetStages& data, const Valida
     text += fmt::format("validation set {} {}\n", name, windows.fingerprint());
   require_same_text_on_ranks(
       comm, text, {.field = "data", .hint = "give all ranks the same files at the same path"});
-}
-
-// result.json of a run that ended at `step`; null when there is none.
-json read_result(const fs::path& path, int64_t step) {
-  if (!fs::exists(path)) return nullptr;
-  json result = json::parse(core::read_text(path), nullptr, /*allow_exceptions=*/false);
-  const bool of_step = result.is_object() && result.value("steps", json()) == step;
-  return of_step ? result : json();
 }
 
 }  // namespace
@@ -238,7 +231,7 @@ void TrainingRun::read_earlier_result(const fs::path& checkpoint) {
                           dump_resolved(config_));
     if (checkpoint.empty()) return;
     const int64_t step = read_manifest(checkpoint).step;
-    if (step >= config_.tokens.train_steps) earlier = read_result(path_ / "result.json", step);
+    if (step >= config_.tokens.train_steps) earlier = read_result(path_, step);
   });
   earlier_result_ = json::parse(session_.comm.broadcast(earlier.dump()));
   same_validation_ = session_.comm.max(same_validation_ ? 0 : 1) == 0;

@@ -254,21 +254,20 @@ class Mha2mlaQwen2Config(Qwen2Config):
     pass
 
 
-class Mha2mlaLlamaForCausalLM(LlamaForCausalLM):
+class Mha2mlaForCausalLM:
+    """Comes before the class of transformers whose attention it replaces."""
+
+    _supports_sdpa = _supports_flash_attn_2 = _supports_flash_attn = _supports_flex_attn = False
+    _supports_static_cache = _supports_quantized_cache = False
+
+    def __init__(self, config):
+        super().__init__(config)
+        replace_attention(self, config)
+
+
+class Mha2mlaLlamaForCausalLM(Mha2mlaForCausalLM, LlamaForCausalLM):
     config_class = Mha2mlaLlamaConfig
-    _supports_sdpa = _supports_flash_attn_2 = _supports_flash_attn = _supports_flex_attn = False
-    _supports_static_cache = _supports_quantized_cache = False
-
-    def __init__(self, config):
-        super().__init__(config)
-        replace_attention(self, config)
 
 
-class Mha2mlaQwen2ForCausalLM(Qwen2ForCausalLM):
+class Mha2mlaQwen2ForCausalLM(Mha2mlaForCausalLM, Qwen2ForCausalLM):
     config_class = Mha2mlaQwen2Config
-    _supports_sdpa = _supports_flash_attn_2 = _supports_flash_attn = _supports_flex_attn = False
-    _supports_static_cache = _supports_quantized_cache = False
-
-    def __init__(self, config):
-        super().__init__(config)
-        replace_attention(self, config)

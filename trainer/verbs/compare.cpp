@@ -15,9 +15,8 @@ namespace {
 using core::ExitCode;
 
 std::string tokenizer_hash(const LoadedModel& model) {
-  for (const Companion& companion : model.companions)
-    if (companion.name() == "tokenizer.json") return companion.hash();
-  return {};
+  const Companion* const tokenizer = find_companion(model.companions, "tokenizer.json");
+  return tokenizer != nullptr ? tokenizer->hash() : std::string();
 }
 
 // Ids mean the same to both models, as far as their folders tell.

@@ -18,7 +18,6 @@ namespace trainer {
 namespace {
 
 constexpr int64_t kBatch = 4;
-constexpr int64_t kVerdictWindows = 2;  // of each set
 
 // Pairs 0 means that none were named: with `full` that is all of them.
 model::ConversionOptions conversion_options(const ConvertOptions& options,
@@ -74,20 +73,6 @@ nlohmann::json provenance(const ConvertOptions& options, const LoadedModel& sour
           {"latent", options.latent}};
 }
 
-// The comparison with the source on the first windows. Throws kNumerical for a conversion that lost
-// nothing and yet is not the same function.
-Agreement compared(const LoadedModel& source, const model::Conversion& conversion,
-                   const std::vector<WindowSource>& sets, bool is_exact, const fs::path& out) {
-  const Agreement agreement = compare_logits(
-      source.model, conversion.model,
-      sets.empty() ? spread_ids(source.model.spec.config) : first_windows(sets, kVerdictWindows));
-  if (is_exact)
-    require_same_function(agreement, out);
-  else
-    require_finite(agreement, out);
-  return agreement;
-}
-
 std::string verdict(const Agreement& agreement, bool is_exact) {
   return "verdict: " + (is_exact ? same_function_text(agreement)
                                  : "an approximation of the source, to be fine-tuned");
@@ -116,7 +101,10 @@ nlohmann::json run_convert(const ConvertOptions& options, Session& session) {
   if (!sets.empty())
     report.loss = {.before = loss_of(source.model, sets, kBatch, &session.comm, "loss before"),
                    .after = loss_of(conversion.model, sets, kBatch, &session.comm, "loss after")};
-  const Agreement agreement = compared(source, conversion, sets, report.is_exact(), options.out);
+  const Agreement agreement =
+      compare_logits(source.model, conversion.model, verdict_windows(sets, spec.config));
+  // What lost nothing must be the same function.
+  require_verdict(agreement, report.is_exact(), options.out);
   nlohmann::json json = to_json(report);
   json["compare"] = to_json(agreement);
   nlohmann::json record = provenance(options, source);

@@ -19,16 +19,14 @@ namespace {
 using core::ExitCode;
 using model::HfLayout;
 
-constexpr int64_t kVerdictWindows = 2;  // of each set
-
 HfLayout layout_of(const ExportOptions& options) {
   if (options.format == "dense") return HfLayout::plain;
   return options.layout == "v1" ? HfLayout::v1 : HfLayout::v2;
 }
 
 std::string source_config(const LoadedModel& source) {
-  for (const Companion& companion : source.companions)
-    if (companion.name() == "config.json") return companion.text();
+  if (const Companion* const config = find_companion(source.companions, "config.json"))
+    return config->text();
   core::fail(ExitCode::kMissingInput,
              {.path = source.folder / "config.json", .field = "file", .found = "missing"});
 }
@@ -70,10 +68,9 @@ nlohmann::json run_export(const ExportOptions& options, Session& session) {
   const LoadedModel source = open_model(options.model, session);
   const model::LlamaConfig& config = source.model.spec.config;
   const HfLayout layout = layout_of(options);
-  const std::vector<WindowSource> sets =
-      is_given(options.source)
-          ? first_windows(open_windows(options.source, config), kVerdictWindows)
-          : spread_ids(config);
+  std::vector<WindowSource> given;
+  if (is_given(options.source)) given = open_windows(options.source, config);
+  const std::vector<WindowSource> sets = verdict_windows(std::move(given), config);
   const model::Model meant = model::with_dtype(
       layout == HfLayout::plain ? model::expand_to_dense(source.model, options.model)
                                 : source.model,
@@ -87,10 +84,7 @@ nlohmann::json run_export(const ExportOptions& options, Session& session) {
                     const model::Model read = model::import_hf(written);
                     require_same_bits(meant, read, options.out);
                     agreement = compare_logits(source.model, read, sets);
-                    if (rounded)
-                      require_finite(agreement, options.out);
-                    else
-                      require_same_function(agreement, options.out);
+                    require_verdict(agreement, !rounded, options.out);
                   });
   session.say(compared_with_source(agreement));
   session.say(verdict(agreement, rounded, meant.weights.size()));
