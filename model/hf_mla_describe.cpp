@@ -32,12 +32,27 @@ class Describer {
       refuse("", "attention factor of yarn", "1",
              fmt::format("{:g}", spec_.config.rope.attention_factor),
              "its code applies the factor only to what rotates");
+    check_yarn_frequencies();
     const PublicTerms conversion{choice(pairs_per_head()), spec_.attention[0].method,
                                  latent_dims_per_kv_head()};
     return layout_ == HfLayout::v1 ? v1(conversion) : v2(conversion);
   }
 
  private:
+  // The transformers of the public code (4.46) takes max_position_embeddings for the original
+  // context of yarn, and always rounds the ends of its ramp.
+  void check_yarn_frequencies() const {
+    const RopeParameters& rope = spec_.config.rope;
+    if (rope.type != RopeParameters::Type::yarn) return;
+    if (rope.original_max_position_embeddings != spec_.config.max_position_embeddings)
+      refuse("", "original_max_position_embeddings of yarn",
+             std::to_string(spec_.config.max_position_embeddings),
+             std::to_string(rope.original_max_position_embeddings),
+             "its transformers takes max_position_embeddings for it");
+    if (!rope.truncate)
+      refuse("", "truncate of yarn", "true", "false", "its transformers always rounds");
+  }
+
   [[noreturn]] void refuse(const std::string& place, const std::string& field,
                            const std::string& expected, const std::string& found,
                            const std::string& hint = "") const {

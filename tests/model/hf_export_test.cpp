@@ -221,6 +221,14 @@ TEST(HfExport, RefusesWhatALayoutCannotExpress) {
   const Model yarn = import_hf(fixture_path("llama-rope-yarn"));
   refused(convert(yarn, joint, nullptr).model, HfLayout::v1,
           "attention factor of yarn: expected 1");
+  ConversionOptions every_pair = joint;
+  every_pair.rope = {RopeStrategy::full, 6, 0};
+  Model full = convert(yarn, every_pair, nullptr).model;
+  refused(full, HfLayout::v1,
+          "original_max_position_embeddings of yarn: expected 64 for layout v1, got 16");
+  full.spec.config.rope.original_max_position_embeddings = 64;
+  full.spec.config.rope.truncate = false;
+  refused(full, HfLayout::v1, "truncate of yarn: expected true");
   refused(converted("llama-headdim-bias", joint), HfLayout::v1, "attention_bias: expected false");
   refused(converted("llama-headdim-bias", joint), HfLayout::v2,
           "head_dim: expected hidden_size 48 / 4 heads for layout v2, got 16");
