@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "core/seconds.h"
 #include "core/text.h"
 
 namespace core {
@@ -14,10 +15,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kTerminalInterval = std::chrono::milliseconds(100);
 constexpr auto kPlainInterval = std::chrono::seconds(5);
-
-double seconds_since(Clock::time_point t) {
-  return std::chrono::duration<double>(Clock::now() - t).count();
-}
 
 }  // namespace
 

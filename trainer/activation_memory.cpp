@@ -8,7 +8,6 @@
 namespace trainer {
 namespace {
 
-constexpr uint64_t kWide = 4;            // bytes of f32
 constexpr uint64_t kIdBytes = 8;         // of a token: an input and a target
 constexpr uint64_t kLossBytes = 8;       // of a row, in f64
 constexpr uint64_t kLogitsPadding = 64;  // elements between rows of logits, at most
@@ -21,7 +20,7 @@ struct Sizes {
 };
 
 Sizes sizes_of(const Config& config, const model::LlamaConfig& c) {
-  return {.narrow = config.model.dtype == "bfloat16" ? 2 : kWide,
+  return {.narrow = config.model.dtype == "bfloat16" ? 2 : kFloatBytes,
           .width = static_cast<uint64_t>(c.hidden_size),
           .hidden = static_cast<uint64_t>(c.intermediate_size),
           .queries = static_cast<uint64_t>(c.num_attention_heads * c.head_dim),
@@ -31,7 +30,7 @@ Sizes sizes_of(const Config& config, const model::LlamaConfig& c) {
 }
 
 // What the RMSNorm before a half keeps: its input, and the scale of the row.
-uint64_t norm_bytes(const Sizes& s) { return kWide * (s.width + 1); }
+uint64_t norm_bytes(const Sizes& s) { return kFloatBytes * (s.width + 1); }
 
 // Columns of the keys as the attention reads them.
 uint64_t key_columns(const Sizes& s, const model::LlamaConfig& c,
@@ -49,12 +48,13 @@ uint64_t attention_bytes(const Sizes& s, const model::LlamaConfig& c,
               (spec.method == model::LatentMethod::split ? 2 : 1);
   // QK-norm keeps its inputs; its outputs, which RoPE does not keep, are gone.
   const uint64_t qk_norm =
-      c.qk_norm ? s.narrow * (s.queries + s.values) +
-                      kWide * static_cast<uint64_t>(c.num_attention_heads + c.num_key_value_heads)
-                : 0;
+      c.qk_norm
+          ? s.narrow * (s.queries + s.values) +
+                kFloatBytes * static_cast<uint64_t>(c.num_attention_heads + c.num_key_value_heads)
+          : 0;
   return norm_bytes(s) + qk_norm +
          s.narrow * (s.width + latents + 2 * s.queries + key_columns(s, c, spec) + s.values) +
-         kWide * s.heads;
+         kFloatBytes * s.heads;
 }
 
 // Gate, up, and the inputs of the products whose weights are trained.
@@ -65,18 +65,18 @@ uint64_t mlp_bytes(const Sizes& s) {
 // The widest place of a layer's way back, beyond what is kept: SwiGLU, with the gradients of its
 // output, gate and up, when its output is gone; and the gradient of the residual stream.
 uint64_t mlp_backward_bytes(const Sizes& s) {
-  return kWide * s.width + s.narrow * (s.mlp_trains ? 2 : 3) * s.hidden;
+  return kFloatBytes * s.width + s.narrow * (s.mlp_trains ? 2 : 3) * s.hidden;
 }
 
 uint64_t attention_backward_bytes(const Sizes& s, uint64_t keys) {
-  return kWide * s.width + s.narrow * (2 * s.queries + keys + s.values);
+  return kFloatBytes * s.width + s.narrow * (2 * s.queries + keys + s.values);
 }
 
 // Both tables, [positions, D / 2] each; they grow by doubling.
 uint64_t rope_table_bytes(const Config& config, const model::LlamaConfig& c) {
   uint64_t positions = 256;
   while (positions < static_cast<uint64_t>(config.tokens.sequence_length)) positions *= 2;
-  return kWide * positions * static_cast<uint64_t>(c.head_dim);
+  return kFloatBytes * positions * static_cast<uint64_t>(c.head_dim);
 }
 
 // Bytes per token of all layers.
@@ -86,7 +86,7 @@ struct Layers {
 
 Layers layers_of(const Config& config, const model::ModelSpec& spec, const Sizes& s) {
   const std::string& recompute = config.parallelism.recompute;
-  const uint64_t stream = kWide * s.width;
+  const uint64_t stream = kFloatBytes * s.width;
   Layers layers;
   for (const model::AttentionSpec& layer : spec.attention) {
     const uint64_t attention = attention_bytes(s, spec.config, layer), mlp = mlp_bytes(s);
@@ -130,10 +130,11 @@ ActivationMemory activation_memory(const Config& config, const model::ModelSpec&
   ActivationMemory memory;
   memory.kept =
       tokens * (layers.kept + norm_bytes(s) + kIdBytes) + rope_table_bytes(config, spec.config);
-  memory.loss = tokens * (2 * s.narrow * s.width + kLossBytes) +
-                rows * kWide * (static_cast<uint64_t>(spec.config.vocab_size) + kLogitsPadding) +
-                loss_scratch_bytes(config, static_cast<int64_t>(rows), spec.config.hidden_size,
-                                   spec.config.vocab_size);
+  memory.loss =
+      tokens * (2 * s.narrow * s.width + kLossBytes) +
+      rows * kFloatBytes * (static_cast<uint64_t>(spec.config.vocab_size) + kLogitsPadding) +
+      loss_scratch_bytes(config, static_cast<int64_t>(rows), spec.config.hidden_size,
+                         spec.config.vocab_size);
   // The final norm has let go of its input before the layers begin.
   memory.backward = tokens * (layers.backward - std::min(layers.backward, norm_bytes(s)));
   return memory;

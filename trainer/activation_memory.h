@@ -10,6 +10,8 @@
 
 namespace trainer {
 
+inline constexpr uint64_t kFloatBytes = 4;  // of an f32
+
 struct ActivationMemory {
   uint64_t kept = 0;  // at the end of the forward, for the backward; with the RoPE table
   uint64_t loss = 0;  // beyond it while the loss is computed: a chunk of logits, rows in and out

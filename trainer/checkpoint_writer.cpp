@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/failpoint.h"
 #include "core/file.h"
+#include "core/seconds.h"
 #include "core/trace.h"
 #include "trainer/stop_requests.h"
 
@@ -138,7 +139,7 @@ SaveOutcome CheckpointWriter::save() noexcept {
   } catch (...) {
     outcome.error = std::current_exception();
   }
-  outcome.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  outcome.seconds = core::seconds_since(begin);
   return outcome;
 }
 

@@ -18,6 +18,7 @@
 #include "core/trace_file.h"
 #include "trainer/affinity.h"
 #include "trainer/comm.h"
+#include "trainer/did_you_mean.h"
 #include "trainer/process_limits.h"
 #include "trainer/same_on_ranks.h"
 #include "trainer/stop_requests.h"
@@ -46,11 +47,6 @@ struct Request {
   if (!usage.hint.empty()) usage.hint += "; ";
   usage.hint += "see " + command + " --help";
   core::fail(ExitCode::kUsage, usage);
-}
-
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& candidates) {
-  const std::string near = core::nearest(word, candidates);
-  return near.empty() ? std::string() : "did you mean " + near + "?";
 }
 
 // "--out PATH (required)   what it is (default: x)"

@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "core/text.h"
 #include "trainer/cli.h"
+#include "trainer/did_you_mean.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {
@@ -22,9 +22,9 @@ void add_choice(CLI::App& app, const char* name, std::string& value, const char*
                 const Choices& choices) {
   const auto check = [choices](const std::string& text) {
     if (std::find(choices.begin(), choices.end(), text) != choices.end()) return std::string();
-    const std::string near = core::nearest(text, choices);
-    return fmt::format("expected {}, got \"{}\"{}", fmt::join(choices, " | "), text,
-                       near.empty() ? "" : "; did you mean " + near + "?");
+    const std::string hint = did_you_mean(text, choices);
+    return fmt::format("expected {}, got \"{}\"{}{}", fmt::join(choices, " | "), text,
+                       hint.empty() ? "" : "; ", hint);
   };
   app.add_option(name, value, help)
       ->check(CLI::Validator(check, ""))

@@ -110,7 +110,7 @@ struct Leaf {
   Effect effect = Effect::kFree;
 };
 
-std::string last_name(const std::string& path) { return fs::path(path).filename().string(); }
+std::string file_name(const std::string& path) { return fs::path(path).filename().string(); }
 
 // Every key with its value, by dotted name.
 class Leaves {
@@ -141,12 +141,12 @@ class Leaves {
   }
   void add(const std::vector<std::string>& paths, const Key& key, const std::string& name) {
     std::vector<std::string> names;
-    for (const std::string& path : paths) names.push_back(last_name(path));
+    for (const std::string& path : paths) names.push_back(file_name(path));
     leaves_[name] = {value_text(paths), value_text(names), key.effect};
   }
   void add(const std::string& text, const Key& key, const std::string& name) {
     const bool is_path = key.path != PathBase::kNotAPath;
-    leaves_[name] = {value_text(text), is_path ? last_name(text) : text, key.effect};
+    leaves_[name] = {value_text(text), is_path ? file_name(text) : text, key.effect};
   }
   template <class T>
   void add(const T& value, const Key& key, const std::string& name) {

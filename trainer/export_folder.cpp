@@ -19,7 +19,7 @@ using Tensors = std::map<std::string, ag::Tensor>;
 // transformers refuses files that do not say so.
 const std::map<std::string, std::string> kMetadata = {{"format", "pt"}};
 
-uint64_t bytes_of(const Tensors& tensors) {
+uint64_t tensor_bytes(const Tensors& tensors) {
   uint64_t bytes = 0;
   for (const auto& [name, tensor] : tensors) bytes += static_cast<uint64_t>(tensor.bytes());
   return bytes;
@@ -46,7 +46,7 @@ void write_weights(const fs::path& folder, const Tensors& tensors, uint64_t max_
     model::write_safetensors(folder / "model.safetensors", tensors, kMetadata);
     return;
   }
-  nlohmann::json index = {{"metadata", {{"total_size", bytes_of(tensors)}}},
+  nlohmann::json index = {{"metadata", {{"total_size", tensor_bytes(tensors)}}},
                           {"weight_map", nlohmann::json::object()}};
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
@@ -64,7 +64,7 @@ void write_hf_folder(const fs::path& path, const model::HfFolder& folder,
   const fs::path target = path.has_filename() ? path : path.parent_path();  // "out/" is "out"
   core::create_directories(core::folder_of(target));
   if (fs::exists(fs::symlink_status(target))) refuse_existing_folder(target);
-  uint64_t needed = bytes_of(folder.tensors);
+  uint64_t needed = tensor_bytes(folder.tensors);
   for (const auto& [name, bytes] : folder.files) needed += bytes.size();
   require_free_space(target, needed);
   Staging staging(target, "export");

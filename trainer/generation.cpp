@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/seconds.h"
 #include "core/stop.h"
 
 namespace trainer {
@@ -39,10 +40,6 @@ void check_prompt(const model::LlamaConfig& config, std::span<const int32_t> pro
     require(id >= 0 && id < config.vocab_size, ExitCode::kBadData, "prompt",
             fmt::format("token ids below {} (the model's vocabulary)", config.vocab_size),
             std::to_string(id), "the tokenizer is not that of this model");
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 // Bytes of `text` before what more tokens may still change. A character cut short decodes to
@@ -125,9 +122,9 @@ Generation generate(model::Llama& model, std::span<const int32_t> prompt,
     const ag::Tensor last = logits.slice((logits.rows() - 1) * logits.cols(), {logits.cols()});
     const int32_t next = sampler.pick(last.to_host<float>());
     if (result.tokens.empty()) {
-      result.prefill_seconds = seconds_since(start);
+      result.prefill_seconds = core::seconds_since(start);
     } else {
-      result.decode_seconds += seconds_since(start);
+      result.decode_seconds += core::seconds_since(start);
       ++result.decode_steps;
     }
     result.tokens.push_back(next);

@@ -8,11 +8,11 @@ namespace {
 
 constexpr size_t kNonceDigits = 16;
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_hex_digit(char c) { return is_digit(c) || (c >= 'a' && c <= 'f'); }
+bool is_decimal_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_hex_digit(char c) { return is_decimal_digit(c) || (c >= 'a' && c <= 'f'); }
 
 bool is_number(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), is_digit);
+  return !text.empty() && std::all_of(text.begin(), text.end(), is_decimal_digit);
 }
 
 bool take_prefix(std::string_view& text, std::string_view prefix) {

@@ -13,7 +13,6 @@
 namespace trainer {
 namespace {
 
-constexpr uint64_t kWide = 4;  // bytes of f32
 // Program, libraries of linear algebra, MPI and HDF5, and their buffers: measured.
 constexpr uint64_t kRuntimeBytes = uint64_t{120} << 20;
 
@@ -78,10 +77,10 @@ MemoryEstimate estimate_memory(const Config& config, const model::ModelSpec& spe
       masters =
           own_trainable + largest_share(counts.all - counts.trainable, ranks) + counts.vectors;
   }
-  estimate.weights = kWide * masters + (bf16 ? 2 * counts.all : 0);
-  estimate.gradients = kWide * counts.trainable * static_cast<uint64_t>(plan.peak_values());
+  estimate.weights = kFloatBytes * masters + (bf16 ? 2 * counts.all : 0);
+  estimate.gradients = kFloatBytes * counts.trainable * static_cast<uint64_t>(plan.peak_values());
   estimate.gradients += 2 * others * kGradientPartBytes;
-  estimate.optimizer = 2 * kWide * own_trainable;
+  estimate.optimizer = 2 * kFloatBytes * own_trainable;
   estimate.activations = activation_memory(config, spec).peak();
   estimate.runtime = kRuntimeBytes;
   estimate.snapshot = checkpoint_bytes(config, spec);
@@ -101,7 +100,7 @@ int64_t fitting_micro_batch(const Config& config, const model::ModelSpec& spec, 
 
 uint64_t checkpoint_bytes(const Config& config, const model::ModelSpec& spec) {
   const ParameterCounts counts = count_parameters(config, spec);
-  return kWide * counts.all + 2 * kWide * counts.trainable;
+  return kFloatBytes * counts.all + 2 * kFloatBytes * counts.trainable;
 }
 
 }  // namespace trainer

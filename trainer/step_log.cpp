@@ -5,27 +5,18 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/seconds.h"
 #include "core/text.h"
 
 namespace trainer {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point t) {
-  return std::chrono::duration<double>(Clock::now() - t).count();
-}
-
-}  // namespace
-
 StepLog::StepLog(int64_t train_steps, int64_t tokens_per_step)
     : train_steps_(train_steps),
       tokens_per_step_(tokens_per_step),
-      start_(Clock::now()),
+      start_(std::chrono::steady_clock::now()),
       begin_(start_) {}
 
 void StepLog::end_step() {
-  const double seconds = seconds_since(begin_);
+  const double seconds = core::seconds_since(begin_);
   interval_seconds_ += seconds;
   total_seconds_ += seconds;
   ++interval_steps_;
@@ -41,7 +32,7 @@ double StepLog::tokens_per_second() const {
                             : 0;
 }
 
-double StepLog::wall_seconds() const { return seconds_since(start_); }
+double StepLog::wall_seconds() const { return core::seconds_since(start_); }
 
 std::string StepLog::line(const StepReport& r) const {
   const double step_seconds = interval_step_seconds();

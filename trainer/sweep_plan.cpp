@@ -8,9 +8,9 @@
 
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/text.h"
 #include "trainer/calibration.h"
 #include "trainer/config_scalars.h"
+#include "trainer/did_you_mean.h"
 #include "trainer/prepare.h"
 #include "trainer/sweep_budget.h"
 
@@ -284,11 +284,6 @@ class Planner {
                                 .expected = expected,
                                 .found = "\"" + found + "\"",
                                 .hint = hint});
-}
-
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& candidates) {
-  const std::string near = core::nearest(word.substr(0, 64), candidates);
-  return near.empty() ? "" : fmt::format("did you mean {}?", near);
 }
 
 // The axis that `only` names, and the text of the value; null: baseline.

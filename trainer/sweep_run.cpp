@@ -8,6 +8,7 @@
 #include "autograd/core/pool.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/seconds.h"
 #include "core/stop.h"
 #include "core/text.h"
 #include "trainer/comm.h"
@@ -65,8 +66,7 @@ class Group {
     while (!stopped_ && take()) {
       const auto start = Clock::now();
       const std::optional<core::Error> failure = train();
-      finish(failure ? &*failure : nullptr,
-             std::chrono::duration<double>(Clock::now() - start).count());
+      finish(failure ? &*failure : nullptr, core::seconds_since(start));
       stopped_ = failure && failure->code() == ExitCode::kPreempted;
     }
   }

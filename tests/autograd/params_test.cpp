@@ -9,8 +9,8 @@ namespace {
 
 using test_support::doubles;
 using test_support::expect_refusal;
+using test_support::kInternal;
 using test_support::random_tensor;
-constexpr auto kInternal = core::ExitCode::kInternal;
 
 const std::vector<ParamStore::Declaration> kDeclarations{
     {"frozen", {3, 5}, false}, {"matrix", {7, 11}, true}, {"norm", {65}, true}};

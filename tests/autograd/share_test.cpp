@@ -11,8 +11,8 @@ namespace {
 
 using test_support::doubles;
 using test_support::expect_refusal;
+using test_support::kInternal;
 using test_support::random_tensor;
-constexpr auto kInternal = core::ExitCode::kInternal;
 
 TEST(Share, SharesMakeTheWholeInTiles) {
   for (const int64_t numel : {int64_t{0}, int64_t{1}, kShareTile, kShareTile + 1, 7 * kShareTile,
@@ -46,7 +46,7 @@ TEST(Share, IntersectionsStayInside) {
 }
 
 // Vectors at the ends of shares and across them; the trainable part alone is five tiles.
-const std::vector<ParamStore::Declaration> kDeclarations{
+const std::vector<ParamStore::Declaration> kSharedParameters{
     {"norm", {100}, true},       {"matrix", {70, 90}, true}, {"bias", {5000}, true},
     {"last", {33, 129}, true},   {"end", {3}, true},         {"frozen", {90, 100}, false},
     {"frozen_norm", {65}, false}};
@@ -90,12 +90,12 @@ void take_parts(ParamStore& store, std::deque<ParamStore>& stores) {
 
 void expect_same_as_one(DType compute, int64_t count) {
   SCOPED_TRACE(std::string(name_of(compute)) + " in " + std::to_string(count));
-  ParamStore whole(kDeclarations, compute);
+  ParamStore whole(kSharedParameters, compute);
   load(whole);
   update(whole);
   std::deque<ParamStore> stores;
   for (int64_t index = 0; index < count; ++index) {
-    load(stores.emplace_back(kDeclarations, compute, Share{index, count}));
+    load(stores.emplace_back(kSharedParameters, compute, Share{index, count}));
     update(stores.back());
   }
   for (ParamStore& store : stores) take_parts(store, stores);
@@ -123,7 +123,7 @@ TEST(Share, StoresThatDealTheWorkEndLikeOne) {
 }
 
 TEST(Share, DealtMastersAreNeitherWholeNorRefreshed) {
-  ParamStore store(kDeclarations, DType::bf16, {0, 2});
+  ParamStore store(kSharedParameters, DType::bf16, {0, 2});
   EXPECT_TRUE(store.masters_are_dealt());
   expect_refusal(kInternal, "all masters, got a share of them", [&] { store.refresh_working(); });
 }

@@ -10,7 +10,7 @@ namespace ag::test {
 namespace {
 
 using test_support::expect_refusal;
-constexpr auto kInternal = core::ExitCode::kInternal;
+using test_support::kInternal;
 
 Tensor counting(const Shape& shape) {
   std::vector<float> values;

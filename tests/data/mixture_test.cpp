@@ -8,18 +8,14 @@
 #include <map>
 
 #include "core/error.h"
+#include "tests/support/weighted_sum.h"
 
 namespace data {
 namespace {
 
-const std::vector<double> kPaperWeights = {0.70, 0.15, 0.08, 0.06, 0.01};
+using test_support::weighted_sum;
 
-template <class T>
-int64_t weighted_sum(const std::vector<T>& x) {
-  int64_t sum = 0;
-  for (size_t i = 0; i < x.size(); ++i) sum += static_cast<int64_t>(i) * static_cast<int64_t>(x[i]);
-  return sum;
-}
+const std::vector<double> kPaperWeights = {0.70, 0.15, 0.08, 0.06, 0.01};
 
 TEST(Mixture, FirstChoicesOfThePaperWeights) {
   const std::vector<int64_t> sizes(5, 1000);

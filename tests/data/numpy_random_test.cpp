@@ -5,8 +5,12 @@
 
 #include <numeric>
 
+#include "tests/support/weighted_sum.h"
+
 namespace data {
 namespace {
+
+using test_support::weighted_sum;
 
 using Order = std::vector<uint64_t>;
 
@@ -15,14 +19,6 @@ std::vector<int64_t> shuffled(uint32_t seed, size_t n) {
   std::iota(items.begin(), items.end(), 0);
   RandomState(seed).shuffle(std::span(items));
   return items;
-}
-
-// sum of i * x[i]: one number that every position enters.
-template <class T>
-int64_t weighted_sum(const std::vector<T>& x) {
-  int64_t sum = 0;
-  for (size_t i = 0; i < x.size(); ++i) sum += static_cast<int64_t>(i) * static_cast<int64_t>(x[i]);
-  return sum;
 }
 
 TEST(NumpyRandom, PermutationsOfSeed42) {

@@ -37,7 +37,7 @@ LlamaConfig read(const json& config, std::vector<std::string>* ignored = nullptr
   return read_hf_config(folder.write("config.json", config.dump()), ignored);
 }
 
-void expect_bad(const json& config, const std::string& part) {
+void expect_bad_config(const json& config, const std::string& part) {
   expect_refusal(ExitCode::kBadData, part, [&] { read(config); });
 }
 
@@ -98,36 +98,38 @@ TEST(HfConfig, BothRopeSpellingsMeanTheSame) {
   EXPECT_EQ(read(legacy).rope, read(newer).rope);
   EXPECT_EQ(read(with(old, "rope_parameters", with_theta)).rope, read(newer).rope);
   EXPECT_EQ(read(newer).rope.theta, 5e5);
-  expect_bad(with(newer, "rope_theta", 1e4), "rope_parameters.rope_theta: expected 10000");
-  expect_bad(with(newer, "rope_scaling", {{"type", "linear"}, {"factor", 2.0}}), "rope_scaling");
-  expect_bad(with(newer, "rope_scaling", {{"type", "default"}}), "rope_scaling");
+  expect_bad_config(with(newer, "rope_theta", 1e4), "rope_parameters.rope_theta: expected 10000");
+  expect_bad_config(with(newer, "rope_scaling", {{"type", "linear"}, {"factor", 2.0}}),
+                    "rope_scaling");
+  expect_bad_config(with(newer, "rope_scaling", {{"type", "default"}}), "rope_scaling");
 }
 
 TEST(HfConfig, RefusesRopeItDoesNotKnow) {
   for (const std::string type : {"longrope", "mrope", "proportional"}) {
     const json block = {{"rope_type", type}, {"factor", 4.0}, {"rope_theta", 1e4}};
-    expect_bad(with(valid(), "rope_parameters", block), "got " + type);
-    expect_bad(with(valid(), "rope_scaling", block), "got " + type);
+    expect_bad_config(with(valid(), "rope_parameters", block), "got " + type);
+    expect_bad_config(with(valid(), "rope_scaling", block), "got " + type);
   }
   const auto scaled = [](const json& block) { return with(valid(), "rope_scaling", block); };
-  expect_bad(scaled({{"factor", 2.0}}), "rope_type");
-  expect_bad(scaled({{"type", "linear"}}), "rope_scaling.factor");
-  expect_bad(scaled({{"type", "linear"}, {"factor", 0}}), "rope_scaling.factor");
-  expect_bad(scaled({{"type", "linear"}, {"rope_type", "default"}}), "rope_scaling.type");
-  expect_bad(scaled({{"type", "linear"}, {"factor", 2}, {"beta_fast", 32}}), "beta_fast");
+  expect_bad_config(scaled({{"factor", 2.0}}), "rope_type");
+  expect_bad_config(scaled({{"type", "linear"}}), "rope_scaling.factor");
+  expect_bad_config(scaled({{"type", "linear"}, {"factor", 0}}), "rope_scaling.factor");
+  expect_bad_config(scaled({{"type", "linear"}, {"rope_type", "default"}}), "rope_scaling.type");
+  expect_bad_config(scaled({{"type", "linear"}, {"factor", 2}, {"beta_fast", 32}}), "beta_fast");
   json llama3 = {{"rope_type", "llama3"},
                  {"factor", 8},
                  {"low_freq_factor", 4},
                  {"high_freq_factor", 4},
                  {"original_max_position_embeddings", 16}};
-  expect_bad(scaled(llama3), "above low_freq_factor 4");
+  expect_bad_config(scaled(llama3), "above low_freq_factor 4");
   llama3.erase("original_max_position_embeddings");
   llama3["low_freq_factor"] = 1;
-  expect_bad(scaled(llama3), "original_max_position_embeddings");
-  expect_bad(with(valid(), "rope_parameters", {{"partial_rotary_factor", 0.5}}), "partial_rotary");
-  expect_bad(with(valid(), "rope_parameters", {1}), "rope_parameters: expected an object");
+  expect_bad_config(scaled(llama3), "original_max_position_embeddings");
+  expect_bad_config(with(valid(), "rope_parameters", {{"partial_rotary_factor", 0.5}}),
+                    "partial_rotary");
+  expect_bad_config(with(valid(), "rope_parameters", {1}), "rope_parameters: expected an object");
   for (const json& theta : {json(0), json(-1), json("1e4"), json(true)})
-    expect_bad(with(valid(), "rope_theta", theta), "rope_theta");
+    expect_bad_config(with(valid(), "rope_theta", theta), "rope_theta");
 }
 
 json yarn_block() {
@@ -160,7 +162,7 @@ TEST(HfConfig, ReadsYarn) {
 
 TEST(HfConfig, RefusesYarnAndDynamicThatMakeNoSense) {
   const auto bad = [](const json& block, const std::string& part) {
-    expect_bad(with(valid(), "rope_scaling", block), part);
+    expect_bad_config(with(valid(), "rope_scaling", block), part);
   };
   bad(with(yarn_block(), "beta_fast", 0.5), "beta_fast: expected at least beta_slow 1");
   bad(with(yarn_block(), "beta_slow", 0), "beta_slow");
@@ -195,17 +197,18 @@ TEST(HfConfig, ReadsQwen3) {
   EXPECT_FALSE(read(valid("qwen2")).qk_norm);
   const LlamaConfig biased = read(with(config, "attention_bias", true));
   EXPECT_TRUE(biased.qkv_bias && biased.output_bias);
-  expect_bad(valid("qwen3"), "head_dim: expected an integer");  // no quotient of others there
-  expect_bad(with(config, "use_sliding_window", true), "sliding windows are not supported");
+  expect_bad_config(valid("qwen3"),
+                    "head_dim: expected an integer");  // no quotient of others there
+  expect_bad_config(with(config, "use_sliding_window", true), "sliding windows are not supported");
 }
 
 TEST(HfConfig, RefusesModelsThatComputeSomethingElse) {
   for (const std::string type : {"qwen3_moe", "mixtral", "deepseek_v3", "gpt2", "smollm3"})
-    expect_bad(with(valid(), "model_type", type), "got " + type);
-  expect_bad(with(valid(), "qk_norm", true), "only Qwen3");
-  expect_bad(with(valid(), "architectures", {"Qwen3ForCausalLM"}), "LlamaForCausalLM");
-  expect_bad(with(valid(), "architectures", {"LlamaForCausalLM", "X"}), "architectures");
-  expect_bad(with(valid(), "hidden_act", "gelu"), "hidden_act: expected silu, got gelu");
+    expect_bad_config(with(valid(), "model_type", type), "got " + type);
+  expect_bad_config(with(valid(), "qk_norm", true), "only Qwen3");
+  expect_bad_config(with(valid(), "architectures", {"Qwen3ForCausalLM"}), "LlamaForCausalLM");
+  expect_bad_config(with(valid(), "architectures", {"LlamaForCausalLM", "X"}), "architectures");
+  expect_bad_config(with(valid(), "hidden_act", "gelu"), "hidden_act: expected silu, got gelu");
   const std::map<std::string, json> changes = {{"attention_dropout", 0.1},
                                                {"quantization_config", {{"bits", 4}}},
                                                {"num_experts", 8},
@@ -222,21 +225,21 @@ TEST(HfConfig, RefusesModelsThatComputeSomethingElse) {
                                                {"mla", {{"version", 1}}}};
   for (const auto& [key, value] : changes)
     for (const std::string type : {"llama", "qwen2", "mistral"})
-      expect_bad(with(valid(type), key, value), " " + key + ": expected");
+      expect_bad_config(with(valid(type), key, value), " " + key + ": expected");
 }
 
 TEST(HfConfig, TakesWindowsOnlyWhereTheyHideNothing) {
   EXPECT_NO_THROW(read(with(with(valid("qwen2"), "sliding_window", 32), "max_window_layers", 1)));
   EXPECT_NO_THROW(read(with(valid("mistral"), "sliding_window", 64)));
-  expect_bad(with(valid("mistral"), "sliding_window", 63), "sliding_window: expected null");
+  expect_bad_config(with(valid("mistral"), "sliding_window", 63), "sliding_window: expected null");
   json absent = valid("mistral");
   absent.erase("sliding_window");
   EXPECT_NO_THROW(read(absent));  // 4096, above 64
-  expect_bad(with(absent, "max_position_embeddings", 32768), "nothing, which means 4096");
+  expect_bad_config(with(absent, "max_position_embeddings", 32768), "nothing, which means 4096");
   const auto typed = [](const json& types) { return with(valid("qwen2"), "layer_types", types); };
   EXPECT_NO_THROW(read(typed({"full_attention", "full_attention"})));
-  expect_bad(typed({"full_attention", "sliding_attention"}), "got \"sliding_attention\"");
-  expect_bad(typed({"full_attention"}), "a list of 2 names");
+  expect_bad_config(typed({"full_attention", "sliding_attention"}), "got \"sliding_attention\"");
+  expect_bad_config(typed({"full_attention"}), "a list of 2 names");
 }
 
 TEST(HfConfig, RequiresSizesThatFit) {
@@ -244,24 +247,24 @@ TEST(HfConfig, RequiresSizesThatFit) {
                                 "num_hidden_layers", "num_attention_heads"}) {
     json absent = valid();
     absent.erase(key);
-    expect_bad(absent, key + ": expected an integer from 1");
+    expect_bad_config(absent, key + ": expected an integer from 1");
     const json wrong[] = {nullptr, "32", 32.0, true, 0, -1, 2147483648, 1e30, UINT64_MAX, {1}};
-    for (const json& value : wrong) expect_bad(with(valid(), key, value), key);
+    for (const json& value : wrong) expect_bad_config(with(valid(), key, value), key);
   }
-  expect_bad(with(valid(), "num_hidden_layers", 1'000'000'000), "from 1 to 1024");
-  expect_bad(with(valid(), "num_key_value_heads", 3), "a divisor of 4 heads, got 3");
-  expect_bad(with(valid(), "hidden_size", 50), "a multiple of 4 heads, got 50");
-  expect_bad(with(valid(), "hidden_size", 52), "an even number, for RoPE, got 13");
-  expect_bad(with(valid(), "head_dim", 1 << 24), "num_attention_heads * head_dim");
-  expect_bad(with(with(valid(), "head_dim", 1 << 22), "num_hidden_layers", 1024), "at most");
+  expect_bad_config(with(valid(), "num_hidden_layers", 1'000'000'000), "from 1 to 1024");
+  expect_bad_config(with(valid(), "num_key_value_heads", 3), "a divisor of 4 heads, got 3");
+  expect_bad_config(with(valid(), "hidden_size", 50), "a multiple of 4 heads, got 50");
+  expect_bad_config(with(valid(), "hidden_size", 52), "an even number, for RoPE, got 13");
+  expect_bad_config(with(valid(), "head_dim", 1 << 24), "num_attention_heads * head_dim");
+  expect_bad_config(with(with(valid(), "head_dim", 1 << 22), "num_hidden_layers", 1024), "at most");
   json no_kv = valid("qwen2");
   no_kv.erase("num_key_value_heads");
-  expect_bad(no_kv, "num_key_value_heads");
+  expect_bad_config(no_kv, "num_key_value_heads");
   for (const json& eps : {json(0), json(-1e-5), json(1e-30), json("1e-5")})
-    expect_bad(with(valid(), "rms_norm_eps", eps), "rms_norm_eps");
+    expect_bad_config(with(valid(), "rms_norm_eps", eps), "rms_norm_eps");
   for (const json& id : {json(-1), json("2"), json(2.0), json({2, nullptr}), json(1ULL << 40)})
-    expect_bad(with(valid(), "eos_token_id", id), "eos_token_id");
-  expect_bad(with(valid(), "tie_word_embeddings", 1), "true or false, got 1");
+    expect_bad_config(with(valid(), "eos_token_id", id), "eos_token_id");
+  expect_bad_config(with(valid(), "tie_word_embeddings", 1), "true or false, got 1");
 }
 
 TEST(HfConfig, RefusesFilesThatAreNoConfiguration) {

@@ -23,12 +23,12 @@ LlamaConfig config() {
   return read_hf_config(test_support::fixture_path("llama-gqa-tied") / "config.json");
 }
 
-std::vector<AttentionSpec> read(const json& document,
-                                const std::filesystem::path& folder = "nowhere") {
+std::vector<AttentionSpec> read_mla(const json& document,
+                                    const std::filesystem::path& folder = "nowhere") {
   return read_hf_mla(folder, document, config()).value().attention;
 }
 
-Pairs first_pairs(const json& document) { return read(document)[0].kept_pairs[0]; }
+Pairs first_pairs(const json& document) { return read_mla(document)[0].kept_pairs[0]; }
 
 TEST(HfMlaConfig, VersionsOfV1) {
   const auto rope = [](json block) { return json{{"RoPE", std::move(block)}}; };
@@ -48,8 +48,8 @@ TEST(HfMlaConfig, VersionsOfV1) {
 
 TEST(HfMlaConfig, MethodsOfV1) {
   const auto method = [](int number) {
-    return read({{"RoPE", {{"partial_rope_version", 0}}},
-                 {"SVD", {{"method", number}, {"low_rank", 4}}}})[1];
+    return read_mla({{"RoPE", {{"partial_rope_version", 0}}},
+                     {"SVD", {{"method", number}, {"low_rank", 4}}}})[1];
   };
   for (const int joint : {1, 4, 5, 6, 7}) EXPECT_EQ(method(joint).method, LatentMethod::joint);
   for (const int split : {2, 3}) EXPECT_EQ(method(split).method, LatentMethod::split);
@@ -93,20 +93,20 @@ TEST(HfMlaConfig, FilesOfTwoNorm) {
                      {"rope_dim_for_mla", 4},
                      {"qk_tensor_path", "../utils/ranks.pth"}}}};
   for (const json& document : {v1, v2})
-    for (const AttentionSpec& layer : read(document, folder.path()))
+    for (const AttentionSpec& layer : read_mla(document, folder.path()))
       EXPECT_EQ(layer.kept_pairs, (std::vector<Pairs>{{1, 3}, {1, 3}}));
   folder.write("ranks.pth", format_torch_tensor({2, 2, 6}, scores));
   expect_refusal(ExitCode::kBadData, "shape: expected [2, 2, 12], got [2, 2, 6]",
-                 [&] { read(v2, folder.path()); });
+                 [&] { read_mla(v2, folder.path()); });
   ranks[6] = 0;
   folder.write("ranks.pth", format_torch_tensor({2, 2, 12}, ranks));
   expect_refusal(ExitCode::kBadData, "layer 0, kv head 0: error: ranks: expected 2 pairs below 2",
-                 [&] { read(v2, folder.path()); });
+                 [&] { read_mla(v2, folder.path()); });
 }
 
 TEST(HfMlaConfig, RefusesByName) {
   const auto refused = [](const json& document, const std::string& part) {
-    expect_refusal(ExitCode::kBadData, part, [&] { read(document); });
+    expect_refusal(ExitCode::kBadData, part, [&] { read_mla(document); });
   };
   refused({{"RoPE", json::object()}}, "RoPE.partial_rope_version: expected 0 to 5, got null");
   refused({{"RoPE", 3}}, "RoPE: expected an object, got 3");
@@ -123,7 +123,7 @@ TEST(HfMlaConfig, RefusesByName) {
   refused({{"mha2mla", {{"rope_dim_for_mla", 4}, {"partial_rope_version", "none"}}}},
           "expected high, low, uniform or 2-norm");
   expect_refusal(ExitCode::kMissingInput, "qk_tensor_path: expected the file", [] {
-    read({{"RoPE", {{"partial_rope_version", 4}, {"top_k_rope_dim", 2}}}});
+    read_mla({{"RoPE", {{"partial_rope_version", 4}, {"top_k_rope_dim", 2}}}});
   });
 }
 

@@ -10,6 +10,8 @@
 
 namespace test_support {
 
+inline constexpr auto kInternal = core::ExitCode::kInternal;
+
 // The code and text of the error that `action` throws; kOk when it throws none.
 struct Caught {
   core::ExitCode code = core::ExitCode::kOk;

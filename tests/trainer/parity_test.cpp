@@ -17,12 +17,12 @@ using model::LatentMethod;
 using model::RopeScore;
 using model::RopeStrategy;
 
-const char kFixture[] = "llama-mha";  // d 48, 4 kv heads of 12, 2 layers
+const char kMhaFixture[] = "llama-mha";  // d 48, 4 kv heads of 12, 2 layers
 
-model::Model source() { return model::import_hf(test_support::fixture_path(kFixture)); }
+model::Model mha_source() { return model::import_hf(test_support::fixture_path(kMhaFixture)); }
 
 TEST(Parity, CacheParametersAndErrors) {
-  const model::Model before = source();
+  const model::Model before = mha_source();
   const model::Conversion conversion = model::convert(
       before, {{RopeStrategy::high, 2, 0}, RopeScore::product, LatentMethod::joint, 5}, nullptr);
   const ParityReport report = compare_specs(before.spec, conversion);
@@ -38,7 +38,7 @@ TEST(Parity, CacheParametersAndErrors) {
   EXPECT_TRUE(json.at("loss_before").is_null());
   ASSERT_EQ(json.at("layers").size(), 2u);
   const std::vector<double> golden_error =
-      test_support::doubles(test_support::mla_golden(kFixture, "kv_error.high.r2.joint.c5"));
+      test_support::doubles(test_support::mla_golden(kMhaFixture, "kv_error.high.r2.joint.c5"));
   for (size_t l = 0; l < 2; ++l) {
     EXPECT_NEAR(json.at("layers")[l].at("reconstruction_error"), golden_error[l], 1e-6);
     EXPECT_NEAR(json.at("layers")[l].at("relative_error"),
@@ -56,7 +56,7 @@ TEST(Parity, CacheParametersAndErrors) {
 }
 
 TEST(Parity, SaysWhenNothingIsLost) {
-  const model::Model before = source();
+  const model::Model before = mha_source();
   const auto report = [&](RopeStrategy rope, int64_t r, LatentMethod method, int64_t c) {
     return compare_specs(
         before.spec,
@@ -74,12 +74,12 @@ TEST(Parity, SaysWhenNothingIsLost) {
 
 TEST(Parity, LossBeforeAndAfterOnTheSameIds) {
   const TemporaryFolder folder;
-  const model::Model before = source();
+  const model::Model before = mha_source();
   model::write_safetensors(folder / "ids.safetensors",
-                           {{"input_ids", test_support::mla_golden(kFixture, "input_ids")}});
+                           {{"input_ids", test_support::mla_golden(kMhaFixture, "input_ids")}});
   const auto sets =
       open_windows({.data = {}, .ids = folder / "ids.safetensors"}, before.spec.config);
-  for (const test_support::MlaVariant& v : test_support::mla_variants(kFixture)) {
+  for (const test_support::MlaVariant& v : test_support::mla_variants(kMhaFixture)) {
     if (v.options.rope.strategy == RopeStrategy::two_norm) continue;
     const model::Conversion conversion = model::convert(before, v.options, nullptr);
     ParityReport report = compare_specs(before.spec, conversion);
@@ -87,7 +87,8 @@ TEST(Parity, LossBeforeAndAfterOnTheSameIds) {
                    .after = loss_of(conversion.model, sets, 1, nullptr, "after")};
     const nlohmann::json json = to_json(report);
     EXPECT_NEAR(json.at("loss_before"),
-                test_support::doubles(test_support::mla_golden(kFixture, "loss_source"))[0], 1e-5);
+                test_support::doubles(test_support::mla_golden(kMhaFixture, "loss_source"))[0],
+                1e-5);
     EXPECT_NEAR(json.at("loss_after"), v.loss, 1e-4) << v.name;
   }
 }

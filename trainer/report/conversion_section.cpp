@@ -99,8 +99,6 @@ Figure spectrum_figure(const RunRecord& run, size_t number) {
           "Right of the cut is what the latent leaves out."};
 }
 
-chart::Cell loss_cell(double loss) { return chart::number_cell(loss, fmt::format("{:.4f}", loss)); }
-
 NamedTable summary_table(const std::vector<RunRecord>& runs) {
   chart::Table table{
       .title = "Conversions",
@@ -137,7 +135,7 @@ NamedTable error_table(const std::vector<RunRecord>& runs) {
   return {"reconstruction_error", table};
 }
 
-void add_own_figures(const RunRecord& run, size_t number, Section& section) {
+void add_own_figures(const RunRecord& run, size_t number, ReportSection& section) {
   const ConversionRecord& c = *run.conversion;
   if (!c.spectra.empty()) section.figures.push_back(spectrum_figure(run, number));
   if (c.kept_pairs.empty()) return;
@@ -167,8 +165,9 @@ std::vector<std::string> remarks(const std::vector<RunRecord>& runs) {
 
 }  // namespace
 
-Section conversion_section(const std::vector<RunRecord>& runs, int64_t pretraining_tokens) {
-  Section section{.title = "Conversion", .paragraphs = remarks(runs), .figures = {}, .tables = {}};
+ReportSection conversion_section(const std::vector<RunRecord>& runs, int64_t pretraining_tokens) {
+  ReportSection section{
+      .title = "Conversion", .paragraphs = remarks(runs), .figures = {}, .tables = {}};
   const bool any_error = std::any_of(runs.begin(), runs.end(), [](const RunRecord& run) {
     return !run.conversion->relative_error.empty();
   });

@@ -9,6 +9,6 @@
 namespace trainer {
 
 // `pretraining_tokens` of the source models, 0 if unknown. Requires: each run has a conversion.
-Section conversion_section(const std::vector<RunRecord>& runs, int64_t pretraining_tokens);
+ReportSection conversion_section(const std::vector<RunRecord>& runs, int64_t pretraining_tokens);
 
 }  // namespace trainer

@@ -51,7 +51,7 @@ for(const table of document.querySelectorAll("table")){
 }
 )";
 
-std::string section_html(const Section& section, size_t number) {
+std::string section_html(const ReportSection& section, size_t number) {
   std::string out =
       fmt::format("<section id=\"s{}\">\n<h2>{}</h2>\n", number, chart::escape(section.title));
   for (const std::string& paragraph : section.paragraphs)
@@ -67,7 +67,9 @@ std::string section_html(const Section& section, size_t number) {
 
 }  // namespace
 
-std::string make_page(const std::string& title, const std::vector<Section>& sections) {
+chart::Cell loss_cell(double loss) { return chart::number_cell(loss, fmt::format("{:.4f}", loss)); }
+
+std::string make_page(const std::string& title, const std::vector<ReportSection>& sections) {
   std::string links, body;
   for (size_t i = 0; i < sections.size(); ++i) {
     links += fmt::format("<a href=\"#s{}\">{}</a>\n", i, chart::escape(sections[i].title));

@@ -19,7 +19,7 @@ struct NamedTable {
   chart::Table table;
 };
 
-struct Section {
+struct ReportSection {
   std::string title;
   std::string prefix = {};  // of its files' names
   std::vector<std::string> paragraphs;
@@ -27,7 +27,10 @@ struct Section {
   std::vector<NamedTable> tables;
 };
 
+// A loss in nats, with four digits.
+chart::Cell loss_cell(double loss);
+
 // One HTML file that needs nothing else: no network, no script but the one that sorts tables.
-std::string make_page(const std::string& title, const std::vector<Section>& sections);
+std::string make_page(const std::string& title, const std::vector<ReportSection>& sections);
 
 }  // namespace trainer

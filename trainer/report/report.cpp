@@ -18,13 +18,13 @@ namespace fs = std::filesystem;
 
 void add_run_sections(const std::vector<RunRecord>& runs, int64_t pretraining_tokens,
                       const std::string& of_what, const std::string& prefix,
-                      std::vector<Section>& sections) {
+                      std::vector<ReportSection>& sections) {
   std::vector<RunRecord> trained, converted;
   for (const RunRecord& run : runs) {
     if (!run.curves.empty()) trained.push_back(run);
     if (run.conversion) converted.push_back(run);
   }
-  const auto add = [&](Section section) {
+  const auto add = [&](ReportSection section) {
     section.title += of_what;
     section.prefix = prefix;
     sections.push_back(std::move(section));
@@ -55,8 +55,9 @@ ReportContents read_report_inputs(const std::vector<fs::path>& inputs) {
   return contents;
 }
 
-std::vector<Section> report_sections(const ReportContents& contents, int64_t pretraining_tokens) {
-  std::vector<Section> sections;
+std::vector<ReportSection> report_sections(const ReportContents& contents,
+                                           int64_t pretraining_tokens) {
+  std::vector<ReportSection> sections;
   if (!contents.skipped.empty())
     sections.push_back(
         {.title = "Left out", .paragraphs = contents.skipped, .figures = {}, .tables = {}});
@@ -73,7 +74,7 @@ std::vector<Section> report_sections(const ReportContents& contents, int64_t pre
 }
 
 std::vector<fs::path> write_report(const fs::path& folder, const std::string& title,
-                                   const std::vector<Section>& sections) {
+                                   const std::vector<ReportSection>& sections) {
   core::create_directories(folder);
   std::vector<fs::path> written;
   const auto write = [&](const std::string& name, const std::string& text) {
@@ -81,7 +82,7 @@ std::vector<fs::path> write_report(const fs::path& folder, const std::string& ti
     written.push_back(folder / name);
   };
   write("report.html", make_page(title, sections));
-  for (const Section& section : sections) {
+  for (const ReportSection& section : sections) {
     for (const Figure& figure : section.figures)
       write(section.prefix + figure.file + ".svg", chart::standalone_svg(figure.drawing));
     for (const NamedTable& table : section.tables) {

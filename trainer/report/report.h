@@ -21,12 +21,13 @@ struct ReportContents {
 ReportContents read_report_inputs(const std::vector<std::filesystem::path>& inputs);
 
 // `pretraining_tokens` of the source models, 0 if unknown.
-std::vector<Section> report_sections(const ReportContents& contents, int64_t pretraining_tokens);
+std::vector<ReportSection> report_sections(const ReportContents& contents,
+                                           int64_t pretraining_tokens);
 
 // Makes `folder` if need be and replaces in it report.html, the SVGs and the tables. Returns the
 // paths that it wrote, the page first. Throws kIo, kPermission.
 std::vector<std::filesystem::path> write_report(const std::filesystem::path& folder,
                                                 const std::string& title,
-                                                const std::vector<Section>& sections);
+                                                const std::vector<ReportSection>& sections);
 
 }  // namespace trainer

@@ -30,14 +30,14 @@ TrialRecord read_trial(const json& trial) {
 }
 
 // A sweep.json that came from elsewhere may name any path; its trials lie beside it.
-bool is_plain_name(const std::string& name) {
+bool lies_beside(const std::string& name) {
   return !name.empty() && name.front() != '.' && name.find('/') == std::string::npos;
 }
 
 void read_run_of(const json& trial, SweepRecord& sweep) {
   const std::string folder = text_at(trial, {"run"});
   std::error_code error;
-  if (!is_plain_name(folder) || !fs::is_directory(sweep.path / folder, error)) return;
+  if (!lies_beside(folder) || !fs::is_directory(sweep.path / folder, error)) return;
   try {
     sweep.runs.push_back(read_run(sweep.path / folder));
   } catch (const core::Error& fault) {

@@ -132,8 +132,9 @@ std::vector<size_t> pareto_front(const std::vector<double>& x, const std::vector
   return front;
 }
 
-Section sweep_section(const SweepRecord& sweep) {
-  Section section{.title = "Sweep " + sweep.name, .paragraphs = {}, .figures = {}, .tables = {}};
+ReportSection sweep_section(const SweepRecord& sweep) {
+  ReportSection section{
+      .title = "Sweep " + sweep.name, .paragraphs = {}, .figures = {}, .tables = {}};
   const auto done = std::count_if(sweep.trials.begin(), sweep.trials.end(),
                                   [](const TrialRecord& trial) { return trial.state == "done"; });
   section.paragraphs.push_back(fmt::format("{} of {} trials are done.", done, sweep.trials.size()));

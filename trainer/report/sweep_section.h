@@ -8,7 +8,7 @@
 
 namespace trainer {
 
-Section sweep_section(const SweepRecord& sweep);
+ReportSection sweep_section(const SweepRecord& sweep);
 
 // Indices of the points that no other is left of and below, by ascending x; NaN is never among
 // them.

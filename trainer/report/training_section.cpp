@@ -60,7 +60,8 @@ void add_series(const RunRecord& run, const Quantity& quantity, size_t style,
   drawing.series.push_back(std::move(series));
 }
 
-void add_figure(const std::vector<RunRecord>& runs, const Quantity& quantity, Section& section) {
+void add_figure(const std::vector<RunRecord>& runs, const Quantity& quantity,
+                ReportSection& section) {
   chart::XyChart drawing{
       .title = quantity.title, .x_label = "step", .y_label = quantity.unit, .series = {}};
   for (size_t i = 0; i < runs.size(); ++i) add_series(runs[i], quantity, i, drawing);
@@ -75,8 +76,6 @@ chart::Cell cache_cell(const RunRecord& run, const char* when) {
                                                : run.conversion->cache_after;
   return chart::number_cell(bytes);
 }
-
-chart::Cell loss_cell(double loss) { return chart::number_cell(loss, fmt::format("{:.4f}", loss)); }
 
 chart::Cell whole_cell(double value) {
   return chart::number_cell(value, fmt::format("{:.0f}", value));
@@ -143,8 +142,8 @@ std::vector<double> smooth(const std::vector<double>& values, size_t reach) {
   return means;
 }
 
-Section training_section(const std::vector<RunRecord>& runs) {
-  Section section{.title = "Training", .paragraphs = {}, .figures = {}, .tables = {}};
+ReportSection training_section(const std::vector<RunRecord>& runs) {
+  ReportSection section{.title = "Training", .paragraphs = {}, .figures = {}, .tables = {}};
   for (const RunRecord& run : runs) {
     if (!run.message.empty())
       section.paragraphs.push_back(fmt::format("{} ended: {}", run.name, run.message));

@@ -8,7 +8,7 @@
 
 namespace trainer {
 
-Section training_section(const std::vector<RunRecord>& runs);
+ReportSection training_section(const std::vector<RunRecord>& runs);
 
 // Mean of each value and `reach` neighbours on either side, of those that are there and finite.
 std::vector<double> smooth(const std::vector<double>& values, size_t reach);

@@ -13,7 +13,7 @@
 namespace trainer {
 namespace {
 
-nlohmann::json to_json(const SetResult& set) {
+nlohmann::json set_json(const SetResult& set) {
   return {{"name", set.name},
           {"nll", set.nll},
           {"ppl", set.ppl},
@@ -61,12 +61,12 @@ nlohmann::json run_eval(const EvalOptions& options, Session& session) {
     if (results.size() == 1)
       session.say(fmt::format("{:<40}{:>10}{:>14}{:>12}", "set", "nll", "ppl", "tokens"));
     session.say(table_row(results.back()));
-    json["sets"].push_back(to_json(results.back()));
+    json["sets"].push_back(set_json(results.back()));
   }
   const SetResult all = combine(results);
   if (results.size() > 1) session.say(table_row(all));
   session.say("protocol: " + all.protocol);
-  json["all"] = to_json(all);
+  json["all"] = set_json(all);
   json["all"].erase("name");
   return json;
 }

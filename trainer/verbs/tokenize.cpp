@@ -1,3 +1,4 @@
+#include "core/seconds.h"
 #include "data/tokenize_files.h"
 
 #include <chrono>
@@ -88,8 +89,7 @@ nlohmann::json run_tokenize(const TokenizeVerbOptions& options, Session& session
   const data::TokenizeResult result = data::tokenize_files(
       options.inputs, options.out, origin,
       [&](std::string_view text) { return tokenizer.encode(text, true); }, how);
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = core::seconds_since(start);
   if (progress)
     progress->finish(core::format_count(static_cast<double>(result.tokens)) + " tokens");
 
