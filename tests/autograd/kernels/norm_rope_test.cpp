@@ -247,6 +247,17 @@ TEST(Rope, FollowsThePlanAndItsTranspose) {
   });
 }
 
+// More columns, and more ways to turn, than are worked on at a time; the last vector is not whole.
+TEST(Rope, WideRows) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
+    for (const bool accumulate : {false, true}) {
+      const Case c{dtype, 5, 2101, 3, accumulate};
+      check_rope(c, half_split_plan(c.cols), false);
+      check_rope(c, shuffled_plan(c.cols), true);
+    }
+  }
+}
+
 TEST(Rope, InverseUndoes) {
   const RopePlan plan = shuffled_plan(65);
   const Matrix cosine = angles(DType::f64, std::cos), sine = angles(DType::f64, std::sin);

@@ -53,6 +53,46 @@ struct NormGradient {
   }
 };
 
+// Four chains of additions, which do not wait for each other.
+template <class W>
+AG_INLINE W sum_of_squares(const W* x, int64_t n) {
+  Vec<W> sum[4] = {};
+  int64_t j = 0;
+  for (; j + 4 * kLanes<W> <= n; j += 4 * kLanes<W>) {
+    for (int64_t i = 0; i < 4; ++i) {
+      const Vec<W> value = load_wide<W>(x + j + i * kLanes<W>);
+      sum[i] += value * value;
+    }
+  }
+  for_vectors<W>(n - j, [&]<bool kFull>(int64_t k, int64_t count) {
+    const Vec<W> value = load_some<W, kFull>(x + j + k, count);
+    sum[0] += value * value;
+  });
+  return sum_of<W>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+// y [0, n) (+)= x * scale * w. Asks for the elements `ahead` of these, which the processor does not
+// while it waits for the scale of the next row.
+template <class W, class T>
+AG_INLINE void write_scaled(T* y, const W* x, W scale, const W* w, int64_t n, bool accumulate,
+                            int64_t ahead) {
+  int64_t j = 0;
+  for (; !accumulate && j + 2 * kLanes<W> <= n; j += 2 * kLanes<W>) {
+    const int64_t k = j + kLanes<W>;
+    __builtin_prefetch(x + j + ahead);
+    __builtin_prefetch(x + k + ahead);
+    __builtin_prefetch(y + j + ahead);
+    store_neighbours<W>(y + j, load_wide<W>(x + j) * scale * load_wide<W>(w + j),
+                        load_wide<W>(x + k) * scale * load_wide<W>(w + k));
+  }
+  for_vectors<W>(n - j, [=]<bool kFull>(int64_t i, int64_t count) {
+    const Vec<W> value =
+        load_some<W, kFull>(x + j + i, count) * scale * load_some<W, kFull>(w + j + i, count);
+    store_some<W, kFull>(y + j + i,
+                         accumulate ? load_some<W, kFull>(y + j + i, count) + value : value, count);
+  });
+}
+
 }  // namespace
 
 void rms_norm_forward(View y, View rstd, ConstView x, ConstView w, double eps) {
@@ -60,24 +100,10 @@ void rms_norm_forward(View y, View rstd, ConstView x, ConstView w, double eps) {
     using W = compute_t<T>;
     parallel_rows(y.rows, y.cols, [=](int64_t n) {
       const W* input = x.row<W>(n);
-      const W* weight = w.row<W>(0);
-      T* output = y.row<T>(n);
-      const int64_t width = y.cols;
-      const bool accumulate = y.accumulate;
-      Vec<W> squares{};
-      for_vectors<W>(width, [&]<bool kFull>(int64_t j, int64_t count) {
-        const Vec<W> value = load_some<W, kFull>(input + j, count);
-        squares += value * value;
-      });
-      const W mean = sum_of<W>(squares) / static_cast<W>(width);
+      const W mean = sum_of_squares(input, y.cols) / static_cast<W>(y.cols);
       const W scale = 1 / static_cast<W>(__builtin_sqrt(static_cast<double>(mean) + eps));
       store<W>(rstd.row<W>(n), 0, 1, rstd.accumulate, [=](int64_t) { return scale; });
-      for_vectors<W>(width, [=]<bool kFull>(int64_t j, int64_t count) {
-        const Vec<W> value =
-            load_some<W, kFull>(input + j, count) * scale * load_some<W, kFull>(weight + j, count);
-        store_some<W, kFull>(
-            output + j, accumulate ? load_some<W, kFull>(output + j, count) + value : value, count);
-      });
+      write_scaled<W>(y.row<T>(n), input, scale, w.row<W>(0), y.cols, y.accumulate, 2 * x.ld);
     });
   });
 }

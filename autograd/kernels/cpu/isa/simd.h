@@ -5,6 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #define AG_INLINE [[gnu::always_inline]] inline
 
 namespace ag::AG_ISA {
@@ -73,19 +77,21 @@ AG_INLINE IntVec<C> lane_index() {
 // A NaN in b stays, one in a is dropped.
 template <class V>
 AG_INLINE V max(V a, V b) {
+#if defined(__AVX512F__)
+  // Why: the compiler makes two instructions of what follows.
+  if constexpr (sizeof(a[0]) == sizeof(float)) return _mm512_maskz_max_ps(0xFFFF, a, b);
+#endif
   return a > b ? a : b;
 }
 
 // exp(x) for x <= 88, relative error below 1.5e-7; below -87.3 (the subnormals) it is 0, NaN stays.
 // x = n ln 2 + f with |f| <= ln 2 / 2, exp(f) = 1 + f + f^2 p(f), p interpolated at Chebyshev
-// nodes.
+// nodes. Far below -87.3 n and f make no sense, and what they lead to is thrown away.
 AG_INLINE Vec<float> exp(Vec<float> x) {
   constexpr float kLowest = -87.3F;
   constexpr float kRound = 12582912.0F;     // 1.5 * 2^23: adding it leaves n in the lowest bits
   constexpr float kLn2High = 0.693359375F;  // 9 bits, so n * kLn2High is exact
   constexpr float kLn2Low = -2.12194442e-4F;
-  const IntVec<float> underflow = x < kLowest;
-  x = underflow ? broadcast(kLowest) : x;
   const Vec<float> shifted = x * 1.44269502F + kRound;
   const Vec<float> n = shifted - kRound;
   const Vec<float> f = (x - n * kLn2High) - n * kLn2Low;
@@ -93,9 +99,10 @@ AG_INLINE Vec<float> exp(Vec<float> x) {
   p = p * f + 0.0416665524F;
   p = p * f + 0.166665763F;
   p = p * f + 0.5F;
-  p = p * (f * f) + f + 1.0F;
+  p = p * f + 1.0F;
+  p = p * f + 1.0F;
   const FloatBits power = (reinterpret_cast<FloatBits>(shifted) << 23) + 0x3F800000U;
-  return underflow ? Vec<float>{} : p * reinterpret_cast<Vec<float>>(power);
+  return x < kLowest ? Vec<float>{} : p * reinterpret_cast<Vec<float>>(power);
 }
 
 AG_INLINE Vec<double> exp(Vec<double> x) {
@@ -103,6 +110,19 @@ AG_INLINE Vec<double> exp(Vec<double> x) {
   for (int i = 0; i < kLanes<double>; ++i) y[i] = __builtin_exp(x[i]);
   return y;
 }
+
+// 1 / x for x in [1, 1e38], to two units; NaN stays. Why: a division of 16 lanes takes as long as
+// that many multiplications.
+AG_INLINE Vec<float> reciprocal(Vec<float> x) {
+#if defined(__AVX512F__)
+  const Vec<float> guess =
+      _mm512_maskz_rcp14_ps(0xFFFF, x);  // 14 bits, which one step of Newton doubles
+  return guess * (2.0F - x * guess);
+#else
+  return 1.0F / x;
+#endif
+}
+AG_INLINE Vec<double> reciprocal(Vec<double> x) { return 1.0 / x; }
 
 // Transposes kLanes x kLanes values held in registers: swaps the off-diagonal halves, then
 // quarters.

@@ -6,12 +6,15 @@
 namespace ag::AG_ISA {
 namespace {
 
-// e = exp(-|x|) cannot overflow; NaN stays.
+// The backward asks for its five operands so many elements ahead.
+constexpr int64_t kAhead = 512;
+
+// NaN stays. Where exp(-x) would overflow, whatever came of it is replaced by 0.
 template <class W>
 AG_INLINE Vec<W> sigmoid(Vec<W> x) {
-  const IntVec<W> positive = x > W{0};
-  const Vec<W> e = exp(positive ? -x : x);
-  return (positive ? broadcast(W{1}) : e) / (W{1} + e);
+  constexpr W kLowest = sizeof(W) == sizeof(float) ? -87 : -700;
+  const Vec<W> s = reciprocal(W{1} + exp(-x));
+  return x < kLowest ? Vec<W>{} : s;
 }
 
 template <class W>
@@ -26,8 +29,8 @@ struct Gradient {
 
 template <class W>
 AG_INLINE Gradient<W> gradient_of(Vec<W> dy, Vec<W> gate, Vec<W> up) {
-  const Vec<W> s = sigmoid<W>(gate);
-  return {dy * up * (s * (W{1} + gate * (W{1} - s))), dy * gate * s};
+  const Vec<W> s = sigmoid<W>(gate), silu = gate * s;
+  return {dy * up * (s + silu * (W{1} - s)), dy * silu};
 }
 
 template <class W, class T>
@@ -69,6 +72,11 @@ struct GradientRow {
   AG_INLINE void run(int64_t n) const {
     int64_t j = 0;
     for (; j + 2 * kLanes<W> <= n; j += 2 * kLanes<W>) {
+      __builtin_prefetch(gate + j + kAhead);
+      __builtin_prefetch(up + j + kAhead);
+      __builtin_prefetch(dy + j + kAhead);
+      __builtin_prefetch(dgate + j + kAhead);
+      __builtin_prefetch(dup + j + kAhead);
       const Two<W> d = load_two<W>(dy + j), g = load_two<W>(gate + j), u = load_two<W>(up + j);
       const Gradient<W> a = gradient_of<W>(d.a, g.a, u.a), b = gradient_of<W>(d.b, g.b, u.b);
       if (dgate != nullptr) put_two<W>(dgate + j, {a.gate, b.gate}, accumulate_gate);

@@ -10,6 +10,7 @@ namespace ag::AG_ISA {
 
 // As many bfloat16 or their bits as a vector has floats.
 typedef uint16_t HalfBits __attribute__((vector_size(kVectorBytes / 2), may_alias));
+typedef uint16_t FullWords __attribute__((vector_size(kVectorBytes), may_alias));
 
 // The first element holds the lower half of the float.
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
@@ -18,12 +19,25 @@ AG_INLINE Vec<float> float_of(HalfBits bits) {
   return reinterpret_cast<Vec<float>>(__builtin_convertvector(bits, FloatBits) << 16);
 }
 
-// The upper halves hold x rounded to nearest even, as bf16(float) does it; a NaN stays one.
-AG_INLINE FloatBits rounded_bits(Vec<float> x) {
+// The upper halves hold x rounded to nearest even. Requires: the lower half of a NaN is 0, as it is
+// in one that arithmetic on bf16 makes or hands on.
+AG_INLINE FloatBits nearest_bits(Vec<float> x) {
   const FloatBits u = reinterpret_cast<FloatBits>(x);
-  const FloatBits nearest = u + 0x7FFFU + ((u >> 16) & 1U);
+#if defined(__AVX512F__)
+  constexpr int kLowestKept = 0x10000;
+  const auto bits = reinterpret_cast<__m512i>(u);
+  const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(kLowestKept));
+  return reinterpret_cast<FloatBits>(_mm512_mask_add_epi32(
+      reinterpret_cast<__m512i>(u + 0x7FFFU), odd, bits, _mm512_set1_epi32(kLowestKept / 2)));
+#else
+  return u + 0x7FFFU + ((u >> 16) & 1U);
+#endif
+}
+
+// The same for every x, as bf16(float) does it; a NaN stays one.
+AG_INLINE FloatBits rounded_bits(Vec<float> x) {
   const IntVec<float> ordered = x == x;
-  return ordered ? nearest : u | 0x400000U;
+  return ordered ? nearest_bits(x) : reinterpret_cast<FloatBits>(x) | 0x400000U;
 }
 
 AG_INLINE HalfBits rounded(Vec<float> x) {
@@ -117,14 +131,36 @@ AG_INLINE Two<W> load_two(const T* p) {
   }
 }
 
+// Requires of bf16: see nearest_bits.
 template <class W, class T>
 AG_INLINE void store_two(T* p, const Two<W>& x) {
   if constexpr (std::is_same_v<T, bf16>) {
-    const FloatBits bits = (rounded_bits(x.a) >> 16) | (rounded_bits(x.b) & 0xFFFF0000U);
+    const FloatBits bits = (nearest_bits(x.a) >> 16) | (nearest_bits(x.b) & 0xFFFF0000U);
     __builtin_memcpy(p, &bits, sizeof(bits));
   } else {
     store_wide<W>(p, x.a);
     store_wide<W>(p + kLanes<W>, x.b);
+  }
+}
+
+// The words at odd places: the upper halves of a, then those of b.
+AG_INLINE FullWords upper_halves(FloatBits a, FloatBits b) {
+  FullWords odd{};
+  for (int i = 0; i < 2 * kLanes<float>; ++i) odd[i] = static_cast<uint16_t>(2 * i + 1);
+  return __builtin_shuffle(reinterpret_cast<FullWords>(a), reinterpret_cast<FullWords>(b), odd);
+}
+
+// 2 * kLanes elements: those of a, then those of b. Requires, unless they may be any NaN: see
+// nearest_bits.
+template <class W, bool kAnyNaN = true, class T>
+AG_INLINE void store_neighbours(T* p, Vec<W> a, Vec<W> b) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    const FullWords words = kAnyNaN ? upper_halves(rounded_bits(a), rounded_bits(b))
+                                    : upper_halves(nearest_bits(a), nearest_bits(b));
+    __builtin_memcpy(p, &words, sizeof(words));
+  } else {
+    store_wide<W>(p, a);
+    store_wide<W>(p + kLanes<W>, b);
   }
 }
 
