@@ -296,8 +296,16 @@ VerbAction declare_config(CLI::App& app) {
   CLI::Option* config =
       add_path(app, "CONFIG", o->config, "configuration (.yaml): every value that it results in");
   app.add_option("OVERRIDES", o->overrides, "key=value, as with train")->type_name("key=value");
-  app.add_flag("--defaults", o->defaults, "every key with its default and what it means, as YAML")
-      ->excludes(config);
+  CLI::Option* defaults = app.add_flag("--defaults", o->defaults,
+                                       "every key with its default and what it means, as YAML")
+                              ->excludes(config);
+  app.add_option(
+         "--migrate", o->migrate,
+         "files of one run of nanotron or of the public MHA2MLA code, and key=value of ours: "
+         "the same run as a configuration, and what of it could not be carried over")
+      ->type_name("FILE...")
+      ->excludes(config)
+      ->excludes(defaults);
   app.add_flag("--run-folder", o->run_folder, "only the folder of the run of CONFIG")
       ->needs(config);
   return [o](Session& s) { return run_config(*o, s); };
@@ -366,6 +374,8 @@ const std::vector<Verb>& verbs() {
       {"config", "Run", "Write the configuration with all defaults",
        "  mha2mla config --defaults > my.yaml\n"
        "  mha2mla config my.yaml tokens.train_steps=100\n"
+       "  mha2mla config --migrate nanotron.yaml > my.yaml\n"
+       "  mha2mla config --migrate run.yaml rope.yaml svd.yaml tokens.global_batch_size=64\n"
        "  mha2mla config --defaults --json\n",
        false, declare_config},
       {"inspect", "Inspect", "Show what is in a model, checkpoint, run, shard or tokenizer",

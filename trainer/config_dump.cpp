@@ -1,7 +1,6 @@
 // A configuration as text: resolved YAML, documented defaults, and what differs between two.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <map>
 
 #include "trainer/config.h"
@@ -9,27 +8,6 @@
 
 namespace trainer {
 namespace {
-
-// Plain if no reader could take it for anything but this text, else double-quoted.
-std::string yaml_text(const std::string& text) {
-  const bool is_safe = std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-           c == '-' || c == '.' || c == '/';
-  });
-  if (is_safe && !looks_typed(text) && text[0] != '-') return text;
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
-      quoted += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "\"";
-}
 
 std::string value_text(int64_t value) { return std::to_string(value); }
 std::string value_text(double value) { return format_number(value); }

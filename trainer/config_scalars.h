@@ -35,4 +35,7 @@ bool is_in_range(const Key& key, double value);
 // text.
 std::string format_number(double value);
 
+// Plain if no reader could take it for anything but this text, else double-quoted.
+std::string yaml_text(const std::string& text);
+
 }  // namespace trainer

@@ -12,4 +12,8 @@ void Session::say(const std::string& line) const {
   std::fflush(stream);
 }
 
+void Session::warn(const std::string& line) const {
+  if (comm.rank() == 0) std::fprintf(stderr, "%s\n", line.c_str());
+}
+
 }  // namespace trainer

@@ -22,6 +22,8 @@ struct Session {
 
   // A line for people: stdout, or stderr with --json; rank 0 only.
   void say(const std::string& line) const;
+  // A line beside the result: stderr; rank 0 only.
+  void warn(const std::string& line) const;
 };
 
 struct TrainOptions {
@@ -129,10 +131,12 @@ struct ValidateOptions {
   int64_t ranks = 1;  // that the run is going to have, all on this node
 };
 
-// One of: all defaults, the resolved configuration of a file, the folder of its run.
+// One of: all defaults, the resolved configuration of a file, the folder of its run, files of
+// another program as a configuration.
 struct ConfigOptions {
   bool defaults = false, run_folder = false;
   fs::path config;
+  std::vector<std::string> migrate;  // files, and key=value
   std::vector<std::string> overrides;
 };
 

@@ -1,0 +1,68 @@
+#include "trainer/config_tree.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "trainer/config_scalars.h"
+
+namespace trainer {
+
+void ConfigTree::insert(const std::string& dotted_key, const std::string& yaml) {
+  Node* node = &root_;
+  for (size_t begin = 0; begin <= dotted_key.size();) {
+    const size_t end = std::min(dotted_key.find('.', begin), dotted_key.size());
+    const std::string name = dotted_key.substr(begin, end - begin);
+    const auto found = std::find_if(node->children.begin(), node->children.end(),
+                                    [&](const auto& child) { return child.first == name; });
+    node = found != node->children.end() ? &found->second
+                                         : &node->children.emplace_back(name, Node{}).second;
+    begin = end + 1;
+  }
+  node->value = yaml;
+}
+
+void ConfigTree::write(const Node& node, const std::string& key, size_t indent, std::string& text) {
+  for (const auto& [name, child] : node.children) {
+    const std::string path = key.empty() ? name : key + "." + name;
+    text += fmt::format("{:{}}{}:", "", indent, name);
+    if (child.children.empty()) {
+      text += fmt::format(" {}\n", child.value);
+      continue;
+    }
+    text += "\n";
+    if (parse_integer(child.children[0].first))
+      write_list(child, path, indent, text);
+    else
+      write(child, path, indent + 2, text);
+  }
+}
+
+void ConfigTree::write_list(const Node& list, const std::string& key, size_t indent,
+                            std::string& text) {
+  for (size_t i = 0; i < list.children.size(); ++i) {
+    const auto item = std::find_if(list.children.begin(), list.children.end(),
+                                   [&](const auto& c) { return c.first == std::to_string(i); });
+    if (item == list.children.end())
+      core::fail(core::ExitCode::kBadConfig,
+                 {.field = key,
+                  .expected = fmt::format("items 0 to {}", list.children.size() - 1),
+                  .found = fmt::format("none of index {}", i)});
+    const size_t start = text.size();
+    write(item->second, key, indent + 4, text);
+    if (text.size() == start)
+      core::fail(
+          core::ExitCode::kBadConfig,
+          {.field = fmt::format("{}.{}", key, i), .expected = "keys below it", .found = "a value"});
+    text[start + indent + 2] = '-';
+  }
+}
+
+std::string ConfigTree::yaml() const {
+  std::string text;
+  write(root_, "", 0, text);
+  return text;
+}
+
+}  // namespace trainer
