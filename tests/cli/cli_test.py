@@ -5,6 +5,7 @@
 import gzip
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -423,6 +424,57 @@ class Others(CliTest):
         self.assertEqual(report["run_folder"], "/somewhere/p/default")
         self.assertIn("train_steps: 7\n", report["yaml"])
         self.assertFalse(Path("/somewhere").exists())
+
+
+    def test_migrated_configuration_is_one_of_ours(self):
+        files = [DATA / "migrate" / name for name in ("v1_run.yaml", "v1_rope.yaml", "v1_svd.yaml")]
+        done = self.run_program("config", "--migrate", *files)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, r"(?m)^not carried over: the number of processes .* batch of one$")
+        ours = self.folder / "ours.yaml"
+        ours.write_text(done.stdout)
+        self.assertIn("global_batch_size: 16\n", self.run_json("config", ours)["yaml"])
+        report = self.run_json("config", "--migrate", *files, "tokens.global_batch_size=64")
+        self.assertIn("given: tokens.global_batch_size=64", report["changed"])
+        self.assertEqual(len(report["not_carried_over"]), 1)
+        self.assert_refused(USAGE, ["--migrate", "expected a file"], "config", "--migrate", "a.b=1")
+        self.assert_refused(MISSING, ["absent.yaml"], "config", "--migrate", "absent.yaml")
+        self.assert_refused(BAD_CONFIG, ["ours.yaml", "one of ours"], "config", "--migrate", ours)
+
+
+class Watching(CliTest):
+    def test_run_that_was_killed(self):
+        self.make_shard("text")
+        config = self.folder / "long.yaml"
+        config.write_text(f"general: {{project: p, run: r}}\nmodel: {{init_from: {TINY}}}\n"
+                          "data_stages: [{data: {dataset: {dataset_folder: text.ds}}}]\n"
+                          "tokens: {sequence_length: 32, micro_batch_size: 1, global_batch_size: 1, "
+                          "train_steps: 100000}\nlogging: {iteration_step_info_interval: 1}\n")
+        process = subprocess.Popen([PROGRAM, "train", str(config)], cwd=self.folder,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env=dict(os.environ, OMP_NUM_THREADS="1"))
+        self.addCleanup(process.kill)
+        run = self.folder / "runs" / "p" / "r"
+        metrics = run / "metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while not (metrics.exists() and '"type":"train"' in metrics.read_text()):
+            self.assertLess(time.monotonic(), deadline)
+            self.assertIsNone(process.poll())
+            time.sleep(0.05)
+        self.assertEqual(self.run_json("watch", run)["process"], "alive")
+        process.kill()
+        process.wait()
+        self.assertEqual(json.loads((run / "status.json").read_text())["state"], "training")
+        self.assertEqual(self.run_json("watch", run)["process"], "gone")
+        self.assertIn("(training, but its process is gone)", self.run_program("watch", run).stdout)
+        # On a terminal it ends by itself.
+        master, slave = pty.openpty()
+        watch = subprocess.Popen([PROGRAM, "watch", str(run)], stdout=slave, stderr=slave)
+        self.addCleanup(watch.kill)
+        os.close(slave)
+        self.assertEqual(watch.wait(timeout=60), 0)
+        self.assertIn(f"process {process.pid} is gone without a word", os.read(master, 65536).decode())
+        os.close(master)
 
 
 class Stopping(CliTest):

@@ -4,10 +4,14 @@ runs are named. Usage: report_test.py PROGRAM"""
 import csv
 import html.parser
 import json
+import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import xml.dom.minidom
 from pathlib import Path
@@ -123,6 +127,51 @@ class ReportTest(unittest.TestCase):
         self.assertIn("step 40, loss 4.0000, val 4.0000", done.stdout)
         self.assertNotIn("\x1b", done.stdout)
         self.assertLess(len(done.stdout.splitlines()), 25)
+
+    def make_unfinished_run(self, lock):
+        run = self.make_run("unfinished")
+        (run / "status.json").write_text(json.dumps({"state": "training", "step": 40}))
+        (run / "run.lock").write_text(lock if isinstance(lock, str) else json.dumps(lock))
+        return run
+
+    def test_watch_of_a_process_that_is_gone(self):
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        for pid in (ended.pid, os.getpid()):  # no such process; another one with its number
+            run = self.make_unfinished_run({"host": socket.gethostname(), "pid": pid})
+            done = self.run_program("watch", run)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("unfinished (training, but its process is gone), step 40", done.stdout)
+            self.assertRegex(done.stdout, rf"process {pid} is gone .*, last update \d+ s ago")
+            self.assertEqual(json.loads(self.run_program("watch", run, "--json").stdout)["process"],
+                             "gone")
+            shutil.rmtree(run)
+
+    def test_watch_of_a_process_at_work(self):
+        run = self.make_unfinished_run({"host": socket.gethostname(), "pid": os.getpid()})
+        with open(run / "run.lock"):
+            done = self.run_program("watch", run)
+            self.assertIn("unfinished (training), step 40", done.stdout)
+            self.assertNotIn("last update", done.stdout)
+            for file in run.iterdir():
+                os.utime(file, (time.time() - 1000,) * 2)
+            self.assertRegex(self.run_program("watch", run).stdout,
+                             rf"process {os.getpid()} is alive, last update 100\d s ago")
+
+    def test_watch_of_a_process_elsewhere(self):
+        run = self.make_unfinished_run({"host": "some-other-host", "pid": 1})
+        done = self.run_program("watch", run)
+        self.assertIn("unfinished (training), step 40", done.stdout)
+        self.assertRegex(done.stdout, r"process 1 on host some-other-host, .* last update \d+ s ago")
+
+    def test_watch_of_a_damaged_lock(self):
+        for lock in ("", "[", '{"host": 3, "pid": 1}', '{"host": "\\u001b[2J", "pid": 1}',
+                                       '{"host": "h", "pid": 1e300}', '{"host": "h", "pid": -1}'):
+            with self.subTest(lock):
+                run = self.make_unfinished_run(lock)
+                result = json.loads(self.run_program("watch", run, "--json").stdout)
+                self.assertEqual(result["process"], "unknown")
+                shutil.rmtree(run)
 
 
 if __name__ == "__main__":
