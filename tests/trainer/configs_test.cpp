@@ -42,10 +42,12 @@ model::ModelSpec spec_of(const std::string& init_from) {
   if (path == kSource / "examples/tiny-llama")
     return model::ModelSpec::unconverted(model::read_hf_config(path / "config.json"));
   std::map<std::string, model::LlamaConfig> shapes = {
+      {"base-17m-mha", shape(384, 8, 6, 6, 1024)},
       {"SmolLM-135M", shape(576, 30, 9, 3, 1536)},
       {"SmolLM-360M", shape(960, 32, 15, 5, 2560)},
       {"SmolLM-1.7B", shape(2048, 24, 32, 32, 8192)},
       {"Llama-2-7B", shape(4096, 32, 32, 32, 11008)}};
+  shapes["base-17m-mha"].max_position_embeddings = 1024;
   shapes["Llama-2-7B"].vocab_size = 32000;
   shapes["Llama-2-7B"].max_position_embeddings = 4096;
   EXPECT_EQ(path.parent_path(), kSource / "runs/models");
