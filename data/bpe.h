@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/bpe_boundaries.h"
 #include "data/byte_level.h"
 #include "data/tokenizer_json.h"
 
@@ -63,6 +64,12 @@ class Bpe {
   // has no unknown token. Requires: valid UTF-8, fewer than 2^32 - 1 bytes.
   void encode_word(std::string_view word, Workspace& work, std::vector<uint32_t>& ids) const;
 
+  // The end of the piece of `word` that begins at `begin`: encoded one after the other, the pieces
+  // have the tokens of the word. Requires: valid UTF-8, begin < word.size().
+  size_t next_cut(std::string_view word, size_t begin) const {
+    return boundaries_.next_cut(word, begin);
+  }
+
   std::optional<uint32_t> token_id(std::string_view token) const;
   const std::string* token(uint32_t id) const;    // null if no token has this id
   size_t size() const { return tokens_.size(); }  // largest id + 1
@@ -83,6 +90,7 @@ class Bpe {
   void add_merge(const JsonNode& merge, const std::string& left, const std::string& right);
   void read_unknown(const JsonNode& model);
   void index_code_points();
+  void find_boundaries();
   void check_coverage(const JsonNode& model, bool byte_level) const;
   uint32_t code_point_id(std::string_view text, char32_t code_point) const;
   void spell(std::string_view word, Workspace& work) const;
@@ -94,6 +102,7 @@ class Bpe {
   MergeTable ranks_;
   std::array<uint32_t, kByteLevelEnd> code_point_ids_{};  // kNone where there is no token
   std::array<uint32_t, 256> byte_ids_{};                  // <0x00> ... <0xFF>, if byte_fallback_
+  MergeBoundaries boundaries_;
   uint32_t unknown_id_ = kNone;
   bool fuse_unknown_ = false, byte_fallback_ = false, ignore_merges_ = false;
 };

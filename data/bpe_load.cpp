@@ -49,6 +49,7 @@ Bpe Bpe::parse(const JsonNode& model, bool byte_level) {
   bpe.read_unknown(model);
   bpe.index_code_points();
   bpe.check_coverage(model, byte_level);
+  if (!byte_level) bpe.find_boundaries();
   return bpe;
 }
 
@@ -122,6 +123,25 @@ void Bpe::index_code_points() {
   }
   for (unsigned byte = 0; byte < 256; ++byte)
     byte_ids_[byte] = token_id(byte_token(byte)).value_or(kNone);
+}
+
+// Not where whole words are looked up first: a piece of a word is another word.
+void Bpe::find_boundaries() {
+  if (ignore_merges_) return;
+  boundaries_ = MergeBoundaries::none_joined([&](char32_t c) {
+    std::string text;
+    append_utf8(text, c);
+    return token_id(text).has_value();
+  });
+  for (const Merge& merge : merges_) {
+    const std::string &left = *tokens_[merge.left], &right = *tokens_[merge.right];
+    if (left.empty() || right.empty()) continue;  // symbols of a word never are
+    boundaries_.join(code_point_at(left, previous_code_point(left, left.size())).value,
+                     code_point_at(right, 0).value);
+  }
+  if (unknown_id_ != kNone && !tokens_[unknown_id_]->empty())
+    boundaries_.join_as_other(*tokens_[unknown_id_]);
+  if (byte_fallback_) boundaries_.join_as_other(byte_token(0));
 }
 
 // Refuses a vocabulary that cannot spell ordinary text. Rare bytes may be absent from a byte-level

@@ -73,6 +73,7 @@ struct Tokenizer::State {
   void encode_text(std::string_view text, bool first, Scratch& scratch,
                    std::vector<uint32_t>& ids) const;
   void encode_word(std::string_view word, Scratch& scratch, std::vector<uint32_t>& ids) const;
+  void encode_piece(std::string_view word, Scratch& scratch, std::vector<uint32_t>& ids) const;
   void note_oddities(const JsonNode& root);
 
   std::filesystem::path path;
@@ -129,6 +130,16 @@ std::optional<uint32_t> Tokenizer::State::token_id(std::string_view token) const
 
 void Tokenizer::State::encode_word(std::string_view word, Scratch& scratch,
                                    std::vector<uint32_t>& ids) const {
+  if (pre_tokenizer.byte_level()) return encode_piece(word, scratch, ids);
+  for (size_t begin = 0; begin < word.size();) {
+    const size_t end = model.next_cut(word, begin);
+    encode_piece(word.substr(begin, end - begin), scratch, ids);
+    begin = end;
+  }
+}
+
+void Tokenizer::State::encode_piece(std::string_view word, Scratch& scratch,
+                                    std::vector<uint32_t>& ids) const {
   if (scratch.cache.find(word, ids)) return;
   const size_t start = ids.size();
   if (pre_tokenizer.byte_level()) {

@@ -2,6 +2,7 @@
 // both decodings, exactly.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "data/tokenizer.h"
+#include "tests/support/temporary_folder.h"
 
 namespace data {
 namespace {
@@ -65,6 +67,19 @@ TEST_P(TokenizerGolden, ThreadsShareOneTokenizer) {
       });
   }
   EXPECT_EQ(wrong, std::vector<size_t>(4, 0));
+}
+
+// Longer texts than the fixture's; bench/tokenizer_bench.cpp does the same for any file.
+TEST_P(TokenizerGolden, TheDocumentationRoundTrips) {
+  const Tokenizer tokenizer = Tokenizer::load(folder(GetParam()));
+  size_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(MHA2MLA_SOURCE_DIR "/docs")) {
+    if (entry.path().extension() != ".md") continue;
+    const std::string text = test_support::slurp(entry.path());
+    EXPECT_TRUE(tokenizer.decode(tokenizer.encode(text, false), false) == text) << entry.path();
+    bytes += text.size();
+  }
+  EXPECT_GT(bytes, 100'000u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TokenizerGolden,
