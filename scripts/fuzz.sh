@@ -48,7 +48,7 @@ sources_of() {
     index_json) echo model/hf_index.cpp core/json.cpp ;;
     config_json) echo model/hf_config.cpp model/hf_rope.cpp model/hf_json.cpp ;;
     tokenizer_json) echo data/bpe_load.cpp data/pre_tokenizer.cpp data/tokenizer*.cpp ;;
-    tokenizer_text) echo data/bpe.cpp data/pre_tokenizer_pattern.cpp ;;
+    tokenizer_text) echo data/bpe.cpp data/bpe_boundaries.cpp data/pre_tokenizer_pattern.cpp ;;
     shard) echo data/shard_files.cpp ;;
     manifest) echo trainer/manifest.cpp ;;
     config_yaml) echo trainer/config_yaml.cpp trainer/config.cpp trainer/config_scalars.cpp trainer/config_check.cpp ;;

@@ -10,7 +10,7 @@
 namespace trainer {
 namespace {
 
-constexpr char kSchedule[] = "optimizer.learning_rate_scheduler.";
+constexpr char kScheduler[] = "optimizer.learning_rate_scheduler.";
 
 std::optional<int64_t> integer_of_ours(const MigrationDraft& draft, const std::string& ours) {
   const std::string* yaml = draft.find_ours(ours);
@@ -40,10 +40,10 @@ void migrate_interval(MigrationDraft& draft, std::string_view theirs, const std:
 
 // nanotron: without a start the decay follows the warm-up, without a length it takes what is left.
 void complete_schedule_of_nanotron(MigrationDraft& draft, int64_t steps) {
-  const std::string start = std::string(kSchedule) + "lr_decay_starting_step",
-                    length = std::string(kSchedule) + "lr_decay_steps";
+  const std::string start = std::string(kScheduler) + "lr_decay_starting_step",
+                    length = std::string(kScheduler) + "lr_decay_steps";
   const int64_t warmup =
-      integer_of_ours(draft, kSchedule + std::string("lr_warmup_steps")).value_or(0);
+      integer_of_ours(draft, kScheduler + std::string("lr_warmup_steps")).value_or(0);
   const int64_t before = integer_of_ours(draft, start).value_or(0);
   set_and_note(draft, length, length,
                std::to_string(std::max<int64_t>(0, steps - warmup - before)));
@@ -53,7 +53,7 @@ void complete_schedule_of_nanotron(MigrationDraft& draft, int64_t steps) {
 // The schedules of Hugging Face decay from the warm-up to the last step.
 void migrate_schedule_of_hugging_face(MigrationDraft& draft, int64_t steps) {
   const std::string type = draft.word("lr_scheduler_type", "linear");
-  const std::string prefix = kSchedule;
+  const std::string prefix = kScheduler;
   int64_t warmup = draft.integer("warmup_steps", 0).value_or(0);
   const char* from = "warmup_steps";
   if (const auto ratio = draft.number("warmup_ratio"); ratio && warmup == 0) {

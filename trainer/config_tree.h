@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace trainer {
@@ -19,7 +18,8 @@ class ConfigTree {
 
  private:
   struct Node {
-    std::vector<std::pair<std::string, Node>> children;
+    std::string name;
+    std::vector<Node> children;
     std::string value;  // of a leaf
   };
   static void write(const Node& node, const std::string& key, size_t indent, std::string& text);
