@@ -1,6 +1,7 @@
-// LAPACK's dgesdd (through model::svd, which conversion uses) against Eigen's BDCSVD: thin SVD in
-// float64 of the matrices [K_nope; V] that a joint conversion factors.
-//   build/release/bench/svd_bench                          all shapes, medians of 3
+// What a joint conversion does to its matrices [K_nope; V], in float64: leading factors from a Gram
+// matrix, and LAPACK's dgesdd, through model/svd.h; and Eigen's BDCSVD, a thin SVD like dgesdd's.
+//   build/release/bench/svd_bench                          both SmolLM shapes, medians of 3
+//   build/release/bench/svd_bench --shape llama-2-7b       without Eigen, which takes minutes
 //   build/release/bench/svd_bench --shape smollm-135m --repetitions 9
 #include <fmt/format.h>
 
@@ -23,8 +24,12 @@ using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowM
 struct Case {
   const char* name;
   int64_t rows, columns;  // G (D - 2 r) + G D, d
+  int64_t latent;         // c G, c = 16
+  bool is_small;
 };
-constexpr Case kCases[] = {{"smollm-135m", 336, 576}, {"smollm-1.7b", 3840, 2048}};
+constexpr Case kCases[] = {{"smollm-135m", 336, 576, 48, true},
+                           {"smollm-1.7b", 3840, 2048, 512, true},
+                           {"llama-2-7b", 7680, 4096, 512, false}};
 
 std::vector<double> random_values(int64_t count) {
   std::mt19937_64 engine(1);
@@ -73,6 +78,19 @@ void run(const Case& c, int repetitions) {
          error(x, Eigen::Map<Matrix>(lapack.u.data(), c.rows, lapack.k),
                Eigen::Map<Eigen::VectorXd>(lapack.sigma.data(), lapack.k),
                Eigen::Map<Matrix>(lapack.zt.data(), lapack.k, c.columns)));
+  model::LeadingFactors gram;
+  const Times gram_times = medians(
+      repetitions, [&] { gram = model::leading_factors(values, c.rows, c.columns, c.latent); });
+  // The same of dgesdd instead of X: how far the two truncations are apart.
+  const model::LeadingFactors full =
+      model::leading_factors_of_svd(values, c.rows, c.columns, c.latent);
+  const auto product = [&](const model::LeadingFactors& f) -> Matrix {
+    return Eigen::Map<const Matrix>(f.up.data(), c.rows, c.latent) *
+           Eigen::Map<const Matrix>(f.down.data(), c.latent, c.columns);
+  };
+  report(gram.from_gram ? "Gram" : "Gram: refused", gram_times,
+         (product(gram) - product(full)).norm() / x.norm());
+  if (!c.is_small) return;
   Eigen::BDCSVD<Matrix> eigen;
   const Times eigen_times =
       medians(repetitions, [&] { eigen.compute(x, Eigen::ComputeThinU | Eigen::ComputeThinV); });
@@ -86,8 +104,8 @@ int main(int argc, char** argv) {
   CLI::App app("Singular value decompositions of conversion: LAPACK against Eigen.");
   std::string shape;
   int repetitions = 3, threads = ag::threads();
-  app.add_option("--shape", shape, "smollm-135m | smollm-1.7b (default: both)")
-      ->check(CLI::IsMember({"smollm-135m", "smollm-1.7b"}));
+  app.add_option("--shape", shape, "smollm-135m | smollm-1.7b | llama-2-7b (default: SmolLM)")
+      ->check(CLI::IsMember({"smollm-135m", "smollm-1.7b", "llama-2-7b"}));
   app.add_option("--repetitions", repetitions, "medians over this many")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
@@ -98,5 +116,5 @@ int main(int argc, char** argv) {
   ag::set_threads(threads);
   Eigen::setNbThreads(threads);
   for (const Case& c : kCases)
-    if (shape.empty() || shape == c.name) run(c, repetitions);
+    if (shape.empty() ? c.is_small : shape == c.name) run(c, repetitions);
 }

@@ -24,11 +24,15 @@ void fix_signs(Svd& s) {
 
 }  // namespace
 
-Svd svd(const std::vector<double>& x, int64_t rows, int64_t columns) {
+void require_finite(const std::vector<double>& x) {
   for (const double value : x)
     if (!std::isfinite(value))
       core::fail(core::ExitCode::kNumerical,
                  {.field = "svd", .expected = "finite weights", .found = "NaN or infinity"});
+}
+
+Svd svd(const std::vector<double>& x, int64_t rows, int64_t columns) {
+  require_finite(x);
   Svd s{rows, columns, std::min(rows, columns), {}, {}, {}};
   s.u.resize(static_cast<size_t>(rows * s.k));
   s.sigma.resize(static_cast<size_t>(s.k));
