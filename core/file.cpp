@@ -63,6 +63,14 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::release(std::span<const std::byte> part) const {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const auto offset = static_cast<size_t>(part.data() - data_), begin = offset / page * page;
+  if (part.empty()) return;
+  // Advice: a kernel that declines keeps the pages.
+  ::madvise(const_cast<std::byte*>(data_) + begin, offset + part.size() - begin, MADV_DONTNEED);
+}
+
 std::string read_text(const fs::path& path, uint64_t max_bytes) {
   const Descriptor d = open_or_fail(path, O_RDONLY);
   const uint64_t size = regular_file_size(d.fd, path);

@@ -25,6 +25,8 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // The pages of `part` of bytes() need not stay in memory: reading them again asks the file.
+  void release(std::span<const std::byte> part) const;
   const fs::path& path() const { return path_; }
 
  private:

@@ -2,6 +2,8 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/file.h"
 
@@ -46,8 +48,15 @@ std::string hash_hex(const std::string& text) {
 }
 
 std::string hash_file_hex(const std::filesystem::path& path) {
+  constexpr size_t kPiece = size_t{64} << 20;  // in memory at once
   const MappedFile file(path);
-  return hash_hex(file.bytes());
+  Hasher hasher;
+  for (size_t begin = 0; begin < file.bytes().size(); begin += kPiece) {
+    const auto piece = file.bytes().subspan(begin, std::min(kPiece, file.bytes().size() - begin));
+    hasher.update(piece.data(), piece.size());
+    file.release(piece);
+  }
+  return hasher.hex();
 }
 
 }  // namespace core

@@ -32,12 +32,12 @@ void add_pair_norms(double* sums, const ag::Tensor& x, int64_t heads, int64_t pa
 
 }  // namespace
 
-Calibration::Calibration(Llama& model) : model_(model) {
-  if (model.spec().is_converted())
+Calibration::Calibration(const ModelSpec& spec) {
+  if (spec.is_converted())
     core::fail(
         core::ExitCode::kBadConfig,
         {.field = "calibrate", .expected = "an unconverted model", .found = "a converted one"});
-  const LlamaConfig& c = model.spec().config;
+  const LlamaConfig& c = spec.config;
   if (c.qk_norm)
     core::fail(
         core::ExitCode::kBadConfig,
@@ -57,14 +57,11 @@ void Calibration::observe(int64_t layer, const ag::Tensor& q, const ag::Tensor& 
                  sums_.pairs);
   add_pair_norms(sums_.key.data() + layer * sums_.kv_heads * sums_.pairs, k, sums_.kv_heads,
                  sums_.pairs);
+  if (layer == 0) tokens_ += q.rows();
 }
 
-void Calibration::add(const ag::Tensor& ids, int64_t batch) {
-  ag::Tape tape(ag::Tape::Mode::kOff);
-  model_.hidden(
-      tape, ids, batch, nullptr,
-      [this](int64_t layer, const ag::Tensor& q, const ag::Tensor& k) { observe(layer, q, k); });
-  tokens_ += ids.numel();
+QueryKeyObserver Calibration::observer() {
+  return [this](int64_t layer, const ag::Tensor& q, const ag::Tensor& k) { observe(layer, q, k); };
 }
 
 PairNorms Calibration::pair_norms() const {

@@ -1,4 +1,4 @@
-// Pair norms of queries and keys over calibration windows (section 1.4), in one forward pass.
+// Pair norms of queries and keys over calibration windows (section 1.4),.
 #pragma once
 
 #include <filesystem>
@@ -6,28 +6,28 @@
 #include <string>
 #include <vector>
 
+#include "model/attention.h"
 #include "model/keep_set.h"
-#include "model/llama.h"
 
 namespace model {
 
-// Feed windows [B, T] of ids; every window must have the same T, so that the mean over tokens of
-// each window and then over windows is the mean over all tokens.
+// Sums over all tokens that pass while observer() watches. Windows may come in any batches, but all
+// of the same length, so that the mean over tokens of each window and then over windows is the mean
+// over all tokens.
 class Calibration {
  public:
   // Requires: an unconverted model without QK-norm (kBadConfig otherwise).
-  explicit Calibration(Llama& model);
+  explicit Calibration(const ModelSpec& spec);
 
-  // ids [B*T] i32. Runs the forward pass and adds its pair norms.
-  void add(const ag::Tensor& ids, int64_t batch);
-  int64_t tokens() const { return tokens_; }
-  // Means over all tokens so far. Requires: there are some.
+  // Sees q and k of each layer. Requires: this outlives it.
+  QueryKeyObserver observer();
+  int64_t tokens() const { return tokens_; }  // that passed the first layer
+  // Means over all tokens so far. Requires: there are some, and all have passed all layers.
   PairNorms pair_norms() const;
 
  private:
   void observe(int64_t layer, const ag::Tensor& q, const ag::Tensor& k);
 
-  Llama& model_;
   PairNorms sums_;
   int64_t tokens_ = 0;
 };

@@ -3,6 +3,11 @@
 #include <numeric>
 
 namespace model {
+namespace {
+
+const std::string kLayers = "layers.";
+
+}  // namespace
 
 int64_t LlamaConfig::context_length() const {
   if (rope.type != RopeParameters::Type::dynamic) return max_position_embeddings;
@@ -57,7 +62,7 @@ class Lister {
     const LlamaConfig& c = spec_.config;
     add("embed.weight", {c.vocab_size, c.hidden_size});
     for (size_t layer = 0; layer < spec_.attention.size(); ++layer) {
-      const std::string prefix = "layers." + std::to_string(layer) + ".";
+      const std::string prefix = layer_prefix(static_cast<int64_t>(layer));
       add(prefix + "attn_norm.weight", {c.hidden_size});
       attention(prefix + "attn.", spec_.attention[layer]);
       add(prefix + "mlp_norm.weight", {c.hidden_size});
@@ -113,5 +118,12 @@ class Lister {
 }  // namespace
 
 std::vector<ParameterShape> parameter_shapes(const ModelSpec& spec) { return Lister(spec).list(); }
+
+std::string layer_prefix(int64_t layer) { return kLayers + std::to_string(layer) + "."; }
+
+int64_t layer_of(const std::string& path) {
+  if (!path.starts_with(kLayers)) return -1;
+  return std::stoll(path.substr(kLayers.size()));
+}
 
 }  // namespace model

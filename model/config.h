@@ -102,4 +102,8 @@ struct ParameterShape {
 // v_up.bias. A projection without rows (k_rope at r = 0; k_up and k_down at r = P) does not exist.
 std::vector<ParameterShape> parameter_shapes(const ModelSpec& spec);
 
+// "layers.3.", how the paths of layer 3 begin, and back; -1 for a path of no layer.
+std::string layer_prefix(int64_t layer);
+int64_t layer_of(const std::string& path);
+
 }  // namespace model

@@ -52,58 +52,35 @@ KeyRows key_rows(const AttentionSpec& layer, int64_t head_dim) {
   return rows;
 }
 
-// Truncated factors of X [rows, d]: down [C, d], up [rows, C], and what was lost.
-struct Factors {
-  Matrix down, up;
-  double lost_squared = 0, norm_squared = 0;
-  std::vector<double> sigma;
-};
-
-Factors factor(const Matrix& x, int64_t rows, int64_t d, int64_t latent) {
-  Svd s = svd(x, rows, d);
-  CHECK_ARGUMENT("convert", latent >= 1 && latent <= s.k, "a latent of 1 to " + std::to_string(s.k),
-                 std::to_string(latent));
-  Factors f;
-  f.down.assign(s.zt.begin(), s.zt.begin() + latent * d);
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < latent; ++j)
-      f.up.push_back(s.u[static_cast<size_t>(i * s.k + j)] * s.sigma[static_cast<size_t>(j)]);
-  for (int64_t j = 0; j < s.k; ++j) {
-    const double square = s.sigma[static_cast<size_t>(j)] * s.sigma[static_cast<size_t>(j)];
-    f.norm_squared += square;
-    if (j >= latent) f.lost_squared += square;
-  }
-  f.sigma = std::move(s.sigma);
-  return f;
-}
-
 class LayerConverter {
  public:
-  LayerConverter(const Model& source, const ModelSpec& target, size_t layer, Weights& out)
+  LayerConverter(WeightReader& source, const ModelSpec& target, int64_t layer, Weights& out)
       : config_(target.config),
-        spec_(target.attention[layer]),
-        prefix_("layers." + std::to_string(layer) + ".attn."),
-        source_(source.weights),
+        spec_(target.attention[static_cast<size_t>(layer)]),
+        prefix_(layer_prefix(layer) + "attn."),
+        source_(source),
         out_(out),
         rows_(key_rows(spec_, target.config.head_dim)) {}
 
   LayerReport run() {
     const int64_t d = config_.hidden_size;
-    const Matrix k = to_double(source_.at(prefix_ + "k.weight")),
-                 v = to_double(source_.at(prefix_ + "v.weight"));
-    put("k_rope.weight", rows_.rotary, select_rows(k, rows_.rotary, d), d);
+    Matrix k_nope;
+    {
+      const Matrix k = to_double(source_.load(prefix_ + "k.weight"));
+      put("k_rope.weight", rows_.rotary, select_rows(k, rows_.rotary, d), d);
+      k_nope = select_rows(k, rows_.nope, d);
+    }
     biases();
-    const Matrix k_nope = select_rows(k, rows_.nope, d);
-    return spec_.method == LatentMethod::joint ? joint(k_nope, v) : split(k_nope, v);
+    const Matrix v = to_double(source_.load(prefix_ + "v.weight"));
+    return spec_.method == LatentMethod::joint ? joint(std::move(k_nope), v) : split(k_nope, v);
   }
 
  private:
-  LayerReport joint(const Matrix& k_nope, const Matrix& v) {
+  LayerReport joint(Matrix x, const Matrix& v) {  // K_nope comes first
     const int64_t d = config_.hidden_size, latent = spec_.latent_dims;
     const auto nope = static_cast<int64_t>(rows_.nope.size()), n = nope + values();
-    Matrix x = k_nope;
     x.insert(x.end(), v.begin(), v.end());
-    const Factors f = factor(x, n, d, latent);
+    const LeadingFactors f = leading_factors(x, n, d, latent);
     put("kv_down.weight", {latent, d}, f.down);
     const auto cut = f.up.begin() + nope * latent;
     if (nope > 0) put("k_up.weight", {nope, latent}, Matrix(f.up.begin(), cut));
@@ -115,7 +92,8 @@ class LayerConverter {
   LayerReport split(const Matrix& k_nope, const Matrix& v) {
     const int64_t d = config_.hidden_size, latent = spec_.latent_dims;
     const auto nope = static_cast<int64_t>(rows_.nope.size());
-    const Factors fk = factor(k_nope, nope, d, latent), fv = factor(v, values(), d, latent);
+    const LeadingFactors fk = leading_factors(k_nope, nope, d, latent),
+                         fv = leading_factors(v, values(), d, latent);
     put("k_down.weight", {latent, d}, fk.down);
     put("k_up.weight", {nope, latent}, fk.up);
     put("v_down.weight", {latent, d}, fv.down);
@@ -128,13 +106,13 @@ class LayerConverter {
   // A bias is added after the up projection, so the latent need not carry it.
   void biases() {
     if (!config_.qkv_bias) return;
-    const Matrix k = to_double(source_.at(prefix_ + "k.bias"));
+    const Matrix k = to_double(source_.load(prefix_ + "k.bias"));
     if (!rows_.rotary.empty())
       put("k_rope.bias", {static_cast<int64_t>(rows_.rotary.size())},
           select_rows(k, rows_.rotary, 1));
     if (!rows_.nope.empty())
       put("k_up.bias", {static_cast<int64_t>(rows_.nope.size())}, select_rows(k, rows_.nope, 1));
-    put("v_up.bias", {values()}, to_double(source_.at(prefix_ + "v.bias")));
+    put("v_up.bias", {values()}, to_double(source_.load(prefix_ + "v.bias")));
   }
 
   int64_t values() const { return config_.num_key_value_heads * config_.head_dim; }
@@ -149,7 +127,7 @@ class LayerConverter {
   const LlamaConfig& config_;
   const AttentionSpec& spec_;
   std::string prefix_;
-  const Weights& source_;
+  WeightReader& source_;
   Weights& out_;
   KeyRows rows_;
 };
@@ -243,21 +221,40 @@ Conversion convert(const Model& source, const ConversionOptions& options, const 
   return convert_to(source, converted_spec(source.spec, options, norms));
 }
 
-Conversion convert_to(const Model& source, const ModelSpec& target) {
-  Conversion result{{target, {}}, {}};
-  Weights& out = result.model.weights;
-  for (const ParameterShape& p : parameter_shapes(target)) {
-    const auto it = source.weights.find(p.path);
-    if (it != source.weights.end()) out.emplace(p.path, it->second);
-  }
-  for (size_t l = 0; l < target.attention.size(); ++l) {
+ConvertedReader::ConvertedReader(WeightReader& source, const ModelSpec& target,
+                                 std::function<void(int64_t layer)> done)
+    : WeightReader(target),
+      source_(source),
+      done_(std::move(done)),
+      layers_(target.attention.size()) {
+  for (const ParameterShape& p : parameter_shapes(source.spec())) of_source_.insert(p.path);
+}
+
+ag::DType ConvertedReader::dtype(const std::string& path) const {
+  return is_made(path) ? ag::DType::f32 : source_.dtype(path);
+}
+
+ag::Tensor ConvertedReader::load(const std::string& path) {
+  if (!is_made(path)) return source_.load(path);
+  const int64_t layer = layer_of(path);
+  if (layer != layer_) {
     core::throw_if_stopping();
-    if (target.attention[l].method == LatentMethod::none)
-      result.layers.push_back({});
-    else
-      result.layers.push_back(LayerConverter(source, target, l, out).run());
+    made_.clear();
+    layer_ = -1;  // until it is whole
+    layers_.at(static_cast<size_t>(layer)) = LayerConverter(source_, spec(), layer, made_).run();
+    layer_ = layer;
+    if (done_) done_(layer);
   }
-  check_weights(target, out, "conversion");
+  return made_.at(path);
+}
+
+bool ConvertedReader::is_made(const std::string& path) const { return !of_source_.contains(path); }
+
+Conversion convert_to(const Model& source, const ModelSpec& target) {
+  MemoryReader reader(source);
+  ConvertedReader converted(reader, target);
+  Conversion result{load_all(converted), converted.layers()};
+  check_weights(target, result.model.weights, "conversion");
   return result;
 }
 

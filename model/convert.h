@@ -1,11 +1,13 @@
 // Llama -> MLA: choose the pairs that keep RoPE, factor the rest of K together with V (section 2).
 #pragma once
 
+#include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "model/keep_set.h"
-#include "model/weights.h"
+#include "model/weight_reader.h"
 
 namespace model {
 
@@ -43,6 +45,33 @@ struct Conversion {
 // QK-norm excludes: a latent, and 2-norm.
 ModelSpec converted_spec(const ModelSpec& source, const ConversionOptions& options,
                          const PairNorms* norms);
+
+// The converted model as weights that are made when they are read: a layer is factored when one of
+// its new tensors is asked for, and its tensors are kept until those of another layer are. All else
+// is read from the source.
+class ConvertedReader : public WeightReader {
+ public:
+  // Requires: `target` has the source's config; `source` outlives this. `done` is called when a
+  // layer has been factored, with its number.
+  ConvertedReader(WeightReader& source, const ModelSpec& target,
+                  std::function<void(int64_t layer)> done = {});
+
+  ag::DType dtype(const std::string& path) const override;
+  // Throws as convert_to() does.
+  ag::Tensor load(const std::string& path) override;
+  // One for each layer. Requires: every weight has been loaded.
+  const std::vector<LayerReport>& layers() const { return layers_; }
+
+ private:
+  bool is_made(const std::string& path) const;
+
+  WeightReader& source_;
+  std::function<void(int64_t layer)> done_;
+  std::set<std::string> of_source_;
+  int64_t layer_ = -1;  // of `made_`
+  Weights made_;
+  std::vector<LayerReport> layers_;
+};
 
 // Pure function. What takes the place of k and v is f32; all other tensors are the source's own.
 // SVDs in float64 with all of Sigma in the up factor, signs fixed so that a run reproduces. Throws

@@ -98,13 +98,12 @@ void check_finite(const SafetensorsFile& file, const std::string& name, const ag
                             std::find_if(values.begin(), values.end(), is_bad) - values.begin())});
 }
 
-ag::Tensor load_weight(const SafetensorsFile& file, const std::string& name,
-                       const HfTensor& wanted) {
-  const StoredTensor& stored = file.at(name);
+void check_stored(const SafetensorsFile& file, const HfTensor& wanted) {
+  const StoredTensor& stored = file.at(wanted.name);
   const auto refuse = [&](const char* field, const std::string& expected, const std::string& found,
                           const std::string& hint) {
     core::fail(ExitCode::kBadData, {.path = file.path().string(),
-                                    .place = name,
+                                    .place = wanted.name,
                                     .field = field,
                                     .expected = expected,
                                     .found = found,
@@ -117,6 +116,9 @@ ag::Tensor load_weight(const SafetensorsFile& file, const std::string& name,
   }
   if (stored.dtype != "F32" && stored.dtype != "BF16" && stored.dtype != "F16")
     refuse("dtype", "F32, BF16 or F16", stored.dtype, "");
+}
+
+ag::Tensor load_finite(const SafetensorsFile& file, const std::string& name) {
   const ag::Tensor tensor = file.load(name);
   if (tensor.dtype() == ag::DType::bf16)
     check_finite<ag::bf16>(file, name, tensor);
@@ -124,6 +126,30 @@ ag::Tensor load_weight(const SafetensorsFile& file, const std::string& name,
     check_finite<float>(file, name, tensor);
   return tensor;
 }
+
+// Of an unconverted model: each parameter is one stored tensor.
+class PlainReader : public WeightReader {
+ public:
+  PlainReader(ModelSpec spec, HfShards shards, const std::map<std::string, HfTensor>& wanted)
+      : WeightReader(std::move(spec)), shards_(std::move(shards)) {
+    for (const auto& [name, tensor] : wanted) name_of_.emplace(tensor.path, name);
+  }
+
+  ag::DType dtype(const std::string& path) const override {
+    return file_of(path).at(name_of_.at(path)).dtype == "BF16" ? ag::DType::bf16 : ag::DType::f32;
+  }
+  ag::Tensor load(const std::string& path) override {
+    return load_finite(file_of(path), name_of_.at(path));
+  }
+
+ private:
+  const SafetensorsFile& file_of(const std::string& path) const {
+    return *shards_.tensors().at(name_of_.at(path));
+  }
+
+  HfShards shards_;
+  std::map<std::string, std::string> name_of_;  // by path
+};
 
 // A tied model may store its head all the same; then both must be one matrix.
 void check_tied_head(const Tensors& tensors) {
@@ -135,6 +161,8 @@ void check_tied_head(const Tensors& tensors) {
   const bool equal = file.at(kHead).dtype == other.at(embedding).dtype &&
                      file.at(kHead).shape == other.at(embedding).shape &&
                      std::ranges::equal(file.bytes(kHead), other.bytes(embedding));
+  file.release(kHead);
+  other.release(embedding);
   if (!equal)
     core::fail(ExitCode::kBadData,
                {.path = file.path().string(),
@@ -153,7 +181,7 @@ nlohmann::json read_object(const fs::path& path) {
 
 }  // namespace
 
-Model import_hf(const fs::path& folder, std::vector<std::string>* notes) {
+std::unique_ptr<WeightReader> open_hf(const fs::path& folder, std::vector<std::string>* notes) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
     core::fail(ExitCode::kMissingInput, {.path = folder.string(),
@@ -169,10 +197,10 @@ Model import_hf(const fs::path& folder, std::vector<std::string>* notes) {
   if (!ignored_keys.empty())
     odd.push_back(fmt::format("{}: unknown keys are ignored: {}", config_json.string(),
                               shown_names(ignored_keys)));
-  const HfShards shards(folder, odd);
-  Model model{.spec = ModelSpec::unconverted(config), .weights = {}};
-  if (mla) model.spec.attention = mla->attention;
-  if (public_code_scales_otherwise(model.spec))
+  HfShards shards(folder, odd);
+  ModelSpec spec = ModelSpec::unconverted(config);
+  if (mla) spec.attention = mla->attention;
+  if (public_code_scales_otherwise(spec))
     core::fail(ExitCode::kBadData,
                {.path = config_json.string(),
                 .field = "attention factor of yarn",
@@ -181,16 +209,23 @@ Model import_hf(const fs::path& folder, std::vector<std::string>* notes) {
                 .hint = "the public code applies the factor only to what rotates"});
   const HfLayout layout = mla ? mla->layout : HfLayout::plain;
   std::map<std::string, HfTensor> wanted;
-  for (const HfTensor& t : hf_tensors(model.spec, layout)) wanted.emplace(t.name, t);
+  for (const HfTensor& t : hf_tensors(spec, layout)) wanted.emplace(t.name, t);
   check_names(folder.string(), config, wanted, shards.tensors());
   if (config.tie_word_embeddings) check_tied_head(shards.tensors());
+  for (const auto& [name, tensor] : wanted) check_stored(*shards.tensors().at(name), tensor);
+  if (notes != nullptr) notes->insert(notes->end(), odd.begin(), odd.end());
+  if (layout == HfLayout::plain)
+    return std::make_unique<PlainReader>(std::move(spec), std::move(shards), wanted);
   std::map<std::string, ag::Tensor> stored;
   for (const auto& [name, tensor] : wanted)
-    stored.emplace(name, load_weight(*shards.tensors().at(name), name, tensor));
-  model.weights = from_hf(model.spec, layout, stored, folder.string());
+    stored.emplace(name, load_finite(*shards.tensors().at(name), name));
+  Model model{.spec = spec, .weights = from_hf(spec, layout, stored, folder.string())};
   check_weights(model.spec, model.weights, folder.string());
-  if (notes != nullptr) notes->insert(notes->end(), odd.begin(), odd.end());
-  return model;
+  return std::make_unique<MemoryReader>(std::move(model));
+}
+
+Model import_hf(const fs::path& folder, std::vector<std::string>* notes) {
+  return load_all(*open_hf(folder, notes));
 }
 
 std::vector<std::string> companion_files(const fs::path& folder) {

@@ -4,10 +4,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "model/weights.h"
+#include "model/weight_reader.h"
 
 namespace model {
 
@@ -18,6 +19,13 @@ namespace model {
 // `notes`, one line each.
 // Throws kMissingInput for files that are not there, kBadData for everything else: names the file,
 // the tensor, what its config.json asks for and what was found.
+//
+// Opening checks all but the values, which loading does. A source model is read one tensor at a
+// time; one that the public code wrote, whose rows are in another order, is loaded when it is
+// opened.
+std::unique_ptr<WeightReader> open_hf(const std::filesystem::path& folder,
+                                      std::vector<std::string>* notes = nullptr);
+// All of it.
 Model import_hf(const std::filesystem::path& folder, std::vector<std::string>* notes = nullptr);
 
 // The files of a source folder that go along with its model, those that exist of: config.json,

@@ -1,10 +1,7 @@
 #include "model/llama.h"
 
-#include <algorithm>
-
 #include "autograd/checkpoint.h"
 #include "core/trace.h"
-#include "model/rope.h"
 
 namespace model {
 namespace {
@@ -30,66 +27,28 @@ bool is_trainable(const std::string& path, Trainable trainable) {
 Llama::Llama(const Model& model, const LlamaOptions& options)
     : spec_(model.spec),
       options_(options),
-      params_(declarations(model, options.trainable), options.compute, options.share) {
+      params_(declarations(model, options.trainable), options.compute, options.share),
+      rope_(spec_.config, params_.wide_dtype()) {
   for (ag::Param& p : params_.all()) params_.load(p, model.weights.at(p.name));
   embed_ = &params_.at("embed.weight");
   norm_ = &params_.at("norm.weight");
   head_ = spec_.config.tie_word_embeddings ? embed_ : &params_.at("lm_head.weight");
-  for (size_t layer = 0; layer < spec_.attention.size(); ++layer) {
-    const std::string prefix = "layers." + std::to_string(layer) + ".";
-    const auto at = [&](const char* name) { return &params_.at(prefix + name); };
-    const auto find = [&](const char* name) { return params_.find(prefix + name); };
-    blocks_.push_back(
-        {at("attn_norm.weight"), at("mlp_norm.weight"),
-         Attention(spec_.config, spec_.attention[layer], static_cast<int64_t>(layer), params_),
-         at("mlp.gate.weight"), at("mlp.up.weight"), at("mlp.down.weight"), find("mlp.gate.bias"),
-         find("mlp.up.bias"), find("mlp.down.bias")});
-  }
-}
-
-const ag::RopeTable& Llama::rope_table(int64_t positions, int64_t text_length) {
-  const LlamaConfig& c = spec_.config;
-  // Texts within the original context share their frequencies.
-  const int64_t length = c.rope.type == RopeParameters::Type::dynamic
-                             ? std::max(text_length, c.rope.original_max_position_embeddings)
-                             : 0;
-  if (table_.cosine.defined() && table_.cosine.rows() >= positions && table_length_ == length)
-    return table_;
-  int64_t size = 256;
-  while (size < positions) size *= 2;
-  table_ = ag::RopeTable::build(inverse_frequencies(c.rope, c.head_dim, length), size,
-                                params_.wide_dtype());
-  table_length_ = length;
-  return table_;
-}
-
-Value Llama::attention_half(const Block& block, const Value& x, const Position& at,
-                            LayerCache* cache, const QueryKeyObserver& observe) const {
-  const Value n =
-      ag::rms_norm(x, *block.attn_norm, spec_.config.rms_norm_eps, params_.compute_dtype());
-  return block.attention.forward(n, x, at, cache, observe);
-}
-
-Value Llama::mlp_half(const Block& block, const Value& h) const {
-  const Value n =
-      ag::rms_norm(h, *block.mlp_norm, spec_.config.rms_norm_eps, params_.compute_dtype());
-  const Value f = ag::swiglu(ag::linear(n, *block.gate, block.gate_bias),
-                             ag::linear(n, *block.up, block.up_bias));
-  return ag::linear_residual(f, *block.down, block.down_bias, h);
+  for (size_t layer = 0; layer < spec_.attention.size(); ++layer)
+    blocks_.emplace_back(spec_.config, spec_.attention[layer], static_cast<int64_t>(layer),
+                         params_);
 }
 
 Value Llama::forward(const Block& block, const Value& x, const Position& at, LayerCache* cache,
                      const QueryKeyObserver& observe) const {
-  const auto attend = [=, this, &block](const Value& v) {
-    return attention_half(block, v, at, nullptr, {});
+  const auto attend = [=, &block](const Value& v) {
+    return block.attention_half(v, at, nullptr, {});
   };
   const bool training = cache == nullptr && !observe && x.tape->recording();
   if (training && options_.recompute == Recompute::block)
-    return ag::checkpoint(x,
-                          [=, this, &block](const Value& v) { return mlp_half(block, attend(v)); });
+    return ag::checkpoint(x, [=, &block](const Value& v) { return block.mlp_half(attend(v)); });
   if (training && options_.recompute == Recompute::attention)
-    return mlp_half(block, ag::checkpoint(x, attend));
-  return mlp_half(block, attention_half(block, x, at, cache, observe));
+    return block.mlp_half(ag::checkpoint(x, attend));
+  return block.forward(x, at, cache, observe);
 }
 
 Value Llama::hidden(ag::Tape& tape, const ag::Tensor& ids, int64_t batch, Cache* cache,
@@ -104,7 +63,7 @@ Value Llama::hidden_before(int64_t unread, ag::Tape& tape, const ag::Tensor& ids
   CHECK_ARGUMENT("llama", cache == nullptr || batch == 1, "one sequence with a cache",
                  std::to_string(batch));
   const int64_t tokens = ids.numel() / batch, first = cache == nullptr ? 0 : cache->length;
-  const Position at{batch, tokens, first, rope_table(first + tokens, first + tokens + unread)};
+  const Position at{batch, tokens, first, rope_.at(first + tokens, first + tokens + unread)};
   Value x = ag::embedding(tape, *embed_, ids);  // [N, d] wide
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     const core::trace::ContextScope scope(

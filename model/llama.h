@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "model/attention.h"
+#include "model/block.h"
+#include "model/rope_tables.h"
 #include "model/weights.h"
 
 namespace model {
@@ -52,30 +53,18 @@ class Llama {
   Weights weights() const;
 
  private:
-  struct Block {
-    ag::Param *attn_norm, *mlp_norm;
-    Attention attention;
-    ag::Param *gate, *up, *down;
-    ag::Param *gate_bias, *up_bias, *down_bias;
-  };
-
-  ag::Value attention_half(const Block& block, const ag::Value& x, const Position& at,
-                           LayerCache* cache, const QueryKeyObserver& observe) const;
-  ag::Value mlp_half(const Block& block, const ag::Value& h) const;
   ag::Value forward(const Block& block, const ag::Value& x, const Position& at, LayerCache* cache,
                     const QueryKeyObserver& observe) const;
   // `unread`: ids of each text that follow its rows.
   ag::Value hidden_before(int64_t unread, ag::Tape& tape, const ag::Tensor& ids, int64_t batch,
                           Cache* cache, const QueryKeyObserver& observe);
-  const ag::RopeTable& rope_table(int64_t positions, int64_t text_length);
 
   ModelSpec spec_;
   LlamaOptions options_;
   ag::ParamStore params_;
   std::vector<Block> blocks_;
   ag::Param *embed_, *norm_, *head_;
-  ag::RopeTable table_;
-  int64_t table_length_ = 0;  // the text's, for which dynamic rope made it
+  RopeTables rope_;
 };
 
 }  // namespace model

@@ -138,7 +138,9 @@ std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const
 }
 
 ag::Tensor SafetensorsFile::load(const std::string& name) const {
-  return load_tensor(path().string(), name, at(name), bytes(name));
+  ag::Tensor tensor = load_tensor(path().string(), name, at(name), bytes(name));
+  release(name);
+  return tensor;
 }
 
 ag::Tensor load_tensor(const std::string& path, const std::string& name, const StoredTensor& t,

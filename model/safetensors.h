@@ -65,8 +65,10 @@ class SafetensorsFile {
   const StoredTensor& at(const std::string& name) const;
   // The stored bytes, at no particular alignment.
   std::span<const std::byte> bytes(const std::string& name) const;
-  // load_tensor() of it.
+  // load_tensor() of it. The stored bytes leave memory.
   ag::Tensor load(const std::string& name) const;
+  // core::MappedFile::release() of the stored bytes.
+  void release(const std::string& name) const { file_.release(bytes(name)); }
 
  private:
   core::MappedFile file_;

@@ -19,6 +19,8 @@ struct Model {
 
 // Throws kBadData naming `origin` (a file or folder) when a path is missing, superfluous, or has
 // another shape than the spec wants, or when the spec has a latent in a model with QK-norm.
+void check_shapes(const ModelSpec& spec, const std::map<std::string, ag::Shape>& shapes,
+                  const std::string& origin);
 void check_weights(const ModelSpec& spec, const Weights& weights, const std::string& origin);
 
 }  // namespace model

@@ -40,10 +40,10 @@ std::string difference_of(const ag::Tensor& a, const ag::Tensor& b) {
 }  // namespace
 
 void Agreement::add(std::span<const float> a, std::span<const float> b,
-                    std::span<const int32_t> ids) {
+                    std::span<const int32_t> ids, int64_t rows) {
   const auto length = static_cast<int64_t>(ids.size());
-  const int64_t vocab = static_cast<int64_t>(a.size()) / length;
-  for (int64_t t = 0; t < length; ++t)
+  const int64_t vocab = static_cast<int64_t>(a.size()) / rows;
+  for (int64_t t = 0; t < rows; ++t)
     add_row(a.data() + t * vocab, b.data() + t * vocab, vocab,
             t + 1 < length ? ids.data() + t + 1 : nullptr);
 }

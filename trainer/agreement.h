@@ -14,8 +14,10 @@ namespace trainer {
 // Sums over the rows seen so far, in float64.
 class Agreement {
  public:
-  // Logits of one sequence, a and b [S, V] row-major, and its ids [S].
-  void add(std::span<const float> a, std::span<const float> b, std::span<const int32_t> ids);
+  // Logits of `rows` successive positions of one sequence, a and b [rows, V] row-major, and its ids
+  // from the first of them on: `rows` of them at the end of the sequence, else more.
+  void add(std::span<const float> a, std::span<const float> b, std::span<const int32_t> ids,
+           int64_t rows);
 
   int64_t positions() const { return positions_; }
   int64_t targets() const { return targets_; }

@@ -1,32 +1,16 @@
 #include "trainer/calibration.h"
 
-#include <algorithm>
-
-#include "core/error.h"
-#include "core/progress.h"
-#include "core/stop.h"
-#include "trainer/id_source.h"
+#include "trainer/streamed_pass.h"
 
 namespace trainer {
 
-CalibrationRun calibrate(const model::Model& model, const std::vector<WindowSource>& sets,
+CalibrationRun calibrate(model::WeightReader& weights, const std::vector<WindowSource>& sets,
                          int64_t batch) {
-  if (batch < 1)
-    core::fail(core::ExitCode::kUsage,
-               {.field = "--batch", .expected = "at least 1", .found = std::to_string(batch)});
-  model::Llama llama(model, {});
-  model::Calibration calibration(llama);
-  core::Progress progress("calibrate", static_cast<uint64_t>(total_windows(sets)), "windows");
-  uint64_t done = 0;
-  for (const WindowSource& set : sets) {
-    for (int64_t w = 0; w < set.count; w += batch) {
-      core::throw_if_stopping();
-      const int64_t n = std::min(batch, set.count - w);
-      calibration.add(read_windows(set, w, n), n);
-      progress.update(done += static_cast<uint64_t>(n));
-    }
-  }
-  progress.finish();
+  model::Calibration calibration(weights.spec());
+  const auto groups = window_groups(sets, weights.spec().config.hidden_size, batch);
+  StreamedPass pass(weights, sets, ag::DType::f32, "calibrate", groups.size());
+  for (const WindowGroup& group : groups) pass.run(group, calibration.observer());
+  pass.finish();
   return {calibration.pair_norms(), calibration.tokens()};
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/calibrate.h"
+#include "model/weight_reader.h"
 #include "trainer/evaluate.h"
 
 namespace trainer {
@@ -15,7 +16,7 @@ struct CalibrationRun {
 };
 
 // In float32, `batch` (at least 1) windows at once. Throws kBadConfig for a converted model.
-CalibrationRun calibrate(const model::Model& model, const std::vector<WindowSource>& sets,
+CalibrationRun calibrate(model::WeightReader& weights, const std::vector<WindowSource>& sets,
                          int64_t batch);
 
 // Norms of the right sizes and equal values, for checks that come before any data is read.

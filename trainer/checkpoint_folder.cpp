@@ -29,6 +29,7 @@ void fill(const fs::path& folder, FolderContents& contents) {
   manifest.tensors = write_h5_set(folder, contents.prefix, contents.sources,
                                   contents.bytes_per_file, contents.scan);
   for (const Companion& companion : contents.companions) companion.copy_into(folder);
+  if (contents.check) contents.check(folder, manifest);
   for (const fs::path& file : core::list_directory(folder))
     manifest.files[file.filename()] = {fs::file_size(file), core::hash_file_hex(file)};
   core::failpoint("checkpoint.before_manifest");

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,9 @@ struct FolderContents {
   Manifest manifest;  // tensors and files are filled in
   uint64_t bytes_per_file = kBytesPerFile;
   FiniteScan scan = FiniteScan::no;  // kNumerical for a NaN or infinity
+  // Called with the temporary folder when all but the manifest is there; may add to its
+  // provenance. What it throws on never appears.
+  std::function<void(const std::filesystem::path&, Manifest&)> check = {};
 };
 
 // Returns the manifest's hash. On failure the temporary folder is gone, `path` is as it was, and

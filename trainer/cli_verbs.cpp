@@ -156,6 +156,8 @@ VerbAction declare_convert(CLI::App& app) {
   add_path(app, "--stats", o->stats, "statistics of mha2mla calibrate, for --rope 2-norm");
   add_id_source(app, o->source, [] { return false; });
   add_path(app, "--out", o->out, "native model folder to make")->required();
+  app.add_flag("--dry-run", o->dry_run,
+               "say what it needs of memory, disk and time, and make nothing");
   return [o](Session& s) { return run_convert(*o, s); };
 }
 

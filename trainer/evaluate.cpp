@@ -44,7 +44,9 @@ std::pair<int64_t, int64_t> share(const WindowSource& windows, int64_t batch, in
   return {edge(rank), edge(rank + 1)};
 }
 
-void check(const WindowSource& windows, int64_t batch) {
+}  // namespace
+
+void require_windows(const WindowSource& windows, int64_t batch) {
   const auto require = [&](const char* field, int64_t value, int64_t least) {
     if (value < least)
       core::fail(core::ExitCode::kBadConfig, {.path = windows.name,
@@ -57,8 +59,6 @@ void check(const WindowSource& windows, int64_t batch) {
   require("batch", batch, 1);
 }
 
-}  // namespace
-
 ag::Tensor read_windows(const WindowSource& windows, int64_t first, int64_t n) {
   std::vector<int32_t> ids(static_cast<size_t>(n * windows.sequence_length));
   for (int64_t w = 0; w < n; ++w) windows.read(first + w, ids.data() + w * windows.sequence_length);
@@ -67,7 +67,7 @@ ag::Tensor read_windows(const WindowSource& windows, int64_t first, int64_t n) {
 
 SetResult evaluate(model::Llama& model, const WindowSource& windows, int64_t batch, Comm* comm,
                    const std::function<void(int64_t)>& progress) {
-  check(windows, batch);
+  require_windows(windows, batch);
   const int64_t ranks = comm == nullptr ? 1 : comm->size();
   const auto [begin, end] = share(windows, batch, comm == nullptr ? 0 : comm->rank(), ranks);
   std::vector<double> sums(static_cast<size_t>(windows.count));

@@ -36,6 +36,9 @@ SetResult evaluate(model::Llama& model, const data::EvalWindows& windows, const 
 SetResult evaluate(model::Llama& model, const WindowSource& windows, int64_t batch, Comm* comm,
                    const std::function<void(int64_t)>& progress = {});
 
+// Throws kBadConfig naming the set: windows of two ids or more, one of them or more, and a batch.
+void require_windows(const WindowSource& windows, int64_t batch);
+
 // All sets together: mean over the targets of all.
 SetResult combine(const std::vector<SetResult>& sets);
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -34,6 +35,8 @@ struct H5Source {
   H5Type type;
   const void* data;
   std::string hash = {};  // XXH3-128 of the elements, where it is known already
+  // Where there is no `data`: gives the tensor when it is its turn to be written.
+  std::function<ag::Tensor()> load = {};
 
   uint64_t bytes() const { return static_cast<uint64_t>(shape.numel()) * size_of(type); }
 };

@@ -128,7 +128,9 @@ std::map<std::string, TensorEntry> write_h5_set(const fs::path& folder, const st
   for (size_t i = 0; i < files.size(); ++i) {
     const std::string name = fmt::format("{}-{:05}-of-{:05}.h5", prefix, i + 1, files.size());
     H5Writer writer(folder / name);
-    for (const H5Source& source : files[i]) {
+    for (H5Source source : files[i]) {
+      const ag::Tensor loaded = source.load ? source.load() : ag::Tensor();
+      if (source.load) source.data = loaded.view().data;
       entries[source.name] = {
           name, std::string(name_of(source.type)), extents_of(source.shape),
           source.hash.empty() ? hash_of(source.data, source.bytes()) : source.hash};

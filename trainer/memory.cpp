@@ -13,9 +13,6 @@
 namespace trainer {
 namespace {
 
-// Program, libraries of linear algebra, MPI and HDF5, and their buffers: measured.
-constexpr uint64_t kRuntimeBytes = uint64_t{120} << 20;
-
 struct ParameterCounts {
   uint64_t all = 0, trainable = 0, vectors = 0;
 };

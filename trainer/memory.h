@@ -11,6 +11,9 @@ namespace trainer {
 // Bytes that a process may still take: the kernel's estimate, or what the cgroup leaves if less.
 uint64_t available_memory_bytes();
 
+// Program, libraries of linear algebra, MPI and HDF5, and their buffers: measured.
+inline constexpr uint64_t kRuntimeBytes = uint64_t{120} << 20;
+
 // Bytes of one rank, but for `snapshot`. Exact but for alignment, `activations` (a formula) and
 // `runtime` (measured once).
 struct MemoryEstimate {

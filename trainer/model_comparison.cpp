@@ -7,31 +7,46 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "core/progress.h"
-#include "model/llama.h"
-#include "trainer/id_source.h"
+#include "core/stop.h"
 
 namespace trainer {
 
 using core::ExitCode;
 
-Agreement compare_logits(const model::Model& a, const model::Model& b,
+Agreement compare_logits(model::WeightReader& a, model::WeightReader& b,
                          const std::vector<WindowSource>& sets, ag::DType dtype_a,
                          ag::DType dtype_b) {
-  model::Llama llama_a(a, {.compute = dtype_a}), llama_b(b, {.compute = dtype_b});
-  core::Progress progress("compare", static_cast<uint64_t>(total_windows(sets)), "windows");
+  const int64_t width = std::max(a.spec().config.hidden_size, b.spec().config.hidden_size);
+  const auto groups = window_groups(sets, width, 1);
+  StreamedPass pass_a(a, sets, dtype_a, "compare, A", groups.size()),
+      pass_b(b, sets, dtype_b, "compare, B", groups.size());
   Agreement agreement;
-  uint64_t done = 0;
-  for (const WindowSource& set : sets) {
-    for (int64_t w = 0; w < set.count; ++w) {
-      const ag::Tensor ids = read_windows(set, w, 1);
-      agreement.add(llama_a.logits(ids, 1).to_host<float>(),
-                    llama_b.logits(ids, 1).to_host<float>(), ids.to_host<int32_t>());
-      progress.update(++done);
+  for (const WindowGroup& group : groups) {
+    const std::vector<PassedWindow> of_a = pass_a.run(group), of_b = pass_b.run(group);
+    model::Head head_a(a, dtype_a), head_b(b, dtype_b);
+    add_agreement(agreement, head_a, of_a, head_b, of_b);
+  }
+  pass_a.finish();
+  pass_b.finish();
+  return agreement;
+}
+
+void add_agreement(Agreement& agreement, model::Head& a, const std::vector<PassedWindow>& of_a,
+                   model::Head& b, const std::vector<PassedWindow>& of_b) {
+  const auto logits = [](model::Head& head, const PassedWindow& w, int64_t first, int64_t rows) {
+    const int64_t width = w.hidden.cols();
+    return head.logits(w.hidden.slice(first * width, {rows, width})).to_host<float>();
+  };
+  for (size_t i = 0; i < of_a.size(); ++i) {
+    const std::span<const int32_t> ids = of_a[i].ids;
+    for (size_t first = 0; first < ids.size(); first += kLogitRows) {
+      core::throw_if_stopping();
+      const auto from = static_cast<int64_t>(first);
+      const int64_t rows = std::min(kLogitRows, static_cast<int64_t>(ids.size()) - from);
+      agreement.add(logits(a, of_a[i], from, rows), logits(b, of_b[i], from, rows),
+                    ids.subspan(first), rows);
     }
   }
-  progress.finish();
-  return agreement;
 }
 
 std::string to_text(const Agreement& agreement) {
@@ -84,9 +99,8 @@ std::vector<WindowSource> spread_ids(const model::LlamaConfig& config) {
 
 std::vector<WindowSource> verdict_windows(std::vector<WindowSource> sets,
                                           const model::LlamaConfig& config) {
-  constexpr int64_t kWindows = 2;
   if (sets.empty()) return spread_ids(config);
-  for (WindowSource& set : sets) set.count = std::min(set.count, kWindows);
+  for (WindowSource& set : sets) set.count = std::min(set.count, kVerdictWindows);
   return sets;
 }
 

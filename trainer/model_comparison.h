@@ -6,16 +6,19 @@
 #include <vector>
 
 #include "autograd/core/dtype.h"
-#include "model/weights.h"
 #include "trainer/agreement.h"
-#include "trainer/evaluate.h"
+#include "trainer/streamed_pass.h"
 
 namespace trainer {
 
-// The weights of A and B and their activations in the given types.
-Agreement compare_logits(const model::Model& a, const model::Model& b,
+// The weights of A and B and their activations in the given types. Both are read layer by layer.
+Agreement compare_logits(model::WeightReader& a, model::WeightReader& b,
                          const std::vector<WindowSource>& sets, ag::DType dtype_a = ag::DType::f32,
                          ag::DType dtype_b = ag::DType::f32);
+// The same of windows that have passed both; logits are there for kLogitRows rows at a time.
+inline constexpr int64_t kLogitRows = 128;
+void add_agreement(Agreement& agreement, model::Head& a, const std::vector<PassedWindow>& of_a,
+                   model::Head& b, const std::vector<PassedWindow>& of_b);
 
 std::string to_text(const Agreement& agreement);
 // In one line, A being the source of B.
@@ -26,8 +29,9 @@ nlohmann::json to_json(const Agreement& agreement);
 // the same for every model of that vocabulary.
 std::vector<WindowSource> spread_ids(const model::LlamaConfig& config);
 
-// What a verdict is given on: the first two windows of each set, or spread_ids() when there is
-// none.
+// What a verdict is given on: the first kVerdictWindows windows of each set, or spread_ids() when
+// there is none.
+inline constexpr int64_t kVerdictWindows = 2;
 std::vector<WindowSource> verdict_windows(std::vector<WindowSource> sets,
                                           const model::LlamaConfig& config);
 

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
 
+#include "autograd/core/pool.h"
 #include "core/error.h"
 #include "core/hash.h"
 #include "model/gguf_import.h"
@@ -38,43 +40,41 @@ bool is_parameter(const std::string& name) {
   return name != kKeptPairs && name.find('/') == std::string::npos;
 }
 
-class StateFolderReader {
- public:
-  StateFolderReader(fs::path folder, const Manifest& manifest)
-      : folder_(std::move(folder)), manifest_(manifest) {}
+using TensorEntries = std::map<std::string, TensorEntry>;
 
-  model::Model read() {
+// The structure of a folder of state, from the names and shapes in it.
+class SpecReader {
+ public:
+  SpecReader(const fs::path& folder, const TensorEntries& tensors)
+      : folder_(folder), tensors_(tensors) {}
+
+  model::ModelSpec read() {
     const model::LlamaConfig config = model::read_hf_config(folder_ / kConfigName);
-    model::Model result{{config, {}}, {}};
-    for (const auto& [name, entry] : manifest_.tensors)
-      if (is_parameter(name)) result.weights.emplace(name, read_weight(name, entry));
-    read_kept_pairs(config, result.spec.attention);
-    for (size_t layer = 0; layer < result.spec.attention.size(); ++layer)
-      find_latent(fmt::format("layers.{}.attn.", layer), result.weights,
-                  result.spec.attention[layer]);
-    model::check_weights(result.spec, result.weights, folder_);
-    return result;
+    model::ModelSpec spec{config, {}};
+    std::map<std::string, ag::Shape> shapes;
+    for (const auto& [name, entry] : tensors_)
+      if (is_parameter(name)) shapes.emplace(name, shape_of(name, entry));
+    read_kept_pairs(config, spec.attention);
+    for (size_t layer = 0; layer < spec.attention.size(); ++layer)
+      find_latent(fmt::format("layers.{}.attn.", layer), shapes, spec.attention[layer]);
+    model::check_shapes(spec, shapes, folder_);
+    return spec;
   }
 
  private:
-  const H5Reader& reader(const std::string& file) {
-    return readers_.try_emplace(file, folder_ / file).first->second;
-  }
-
-  ag::Tensor read_weight(const std::string& name, const TensorEntry& entry) {
-    ag::Tensor weight = reader(entry.file).read_tensor(name);
-    if (weight.dtype() != ag::DType::f32 && weight.dtype() != ag::DType::bf16)
+  ag::Shape shape_of(const std::string& name, const TensorEntry& entry) const {
+    if (entry.dtype != name_of(H5Type::f32) && entry.dtype != name_of(H5Type::bf16))
       core::fail(ExitCode::kBadData, {.path = folder_ / entry.file,
                                       .place = name,
                                       .field = "dtype",
                                       .expected = "float32 or bfloat16",
                                       .found = entry.dtype});
-    return weight;
+    return make_shape(entry.shape);
   }
 
   void read_kept_pairs(const model::LlamaConfig& config,
                        std::vector<model::AttentionSpec>& attention) {
-    const auto entry = manifest_.tensors.find(kKeptPairs);
+    const auto entry = tensors_.find(kKeptPairs);
     const auto refuse = [&](const std::string& found) {
       core::fail(ExitCode::kBadData,
                  {.path = folder_,
@@ -83,8 +83,8 @@ class StateFolderReader {
                   .expected = "uint8 " + to_string(mask_shape(config)) + " of 0 and 1",
                   .found = found});
     };
-    if (entry == manifest_.tensors.end()) refuse("nothing");
-    const H5Reader& file = reader(entry->second.file);
+    if (entry == tensors_.end()) refuse("nothing");
+    const H5Reader file(folder_ / entry->second.file);
     const H5Dataset& dataset = file.find(kKeptPairs);
     if (dataset.type != H5Type::u8 || !(dataset.shape == mask_shape(config)))
       refuse(fmt::format("{} {}", name_of(dataset.type), to_string(dataset.shape)));
@@ -105,40 +105,60 @@ class StateFolderReader {
   }
 
   // Which projections exist says which method it is; their rows say how wide the latent is.
-  static void find_latent(const std::string& prefix, const model::Weights& weights,
+  static void find_latent(const std::string& prefix, const std::map<std::string, ag::Shape>& shapes,
                           model::AttentionSpec& spec) {
     for (const auto& [name, method] : {std::pair{"kv_down.weight", model::LatentMethod::joint},
                                        std::pair{"v_down.weight", model::LatentMethod::split}}) {
-      const auto down = weights.find(prefix + name);
-      if (down == weights.end()) continue;
+      const auto down = shapes.find(prefix + name);
+      if (down == shapes.end()) continue;
       spec.method = method;
-      spec.latent_dims = down->second.shape()[0];
+      spec.latent_dims = down->second[0];
       return;
     }
   }
 
+  const fs::path& folder_;
+  const TensorEntries& tensors_;
+};
+
+class StateReader : public model::WeightReader {
+ public:
+  StateReader(const fs::path& folder, TensorEntries tensors)
+      : WeightReader(SpecReader(folder, tensors).read()),
+        folder_(folder),
+        tensors_(std::move(tensors)) {}
+
+  ag::DType dtype(const std::string& path) const override {
+    return tensors_.at(path).dtype == name_of(H5Type::f32) ? ag::DType::f32 : ag::DType::bf16;
+  }
+  ag::Tensor load(const std::string& path) override {
+    const std::string& file = tensors_.at(path).file;
+    return readers_.try_emplace(file, folder_ / file).first->second.read_tensor(path);
+  }
+
+ private:
   fs::path folder_;
-  const Manifest& manifest_;
-  std::map<std::string, H5Reader> readers_;
+  TensorEntries tensors_;
+  std::map<std::string, H5Reader> readers_;  // by file
 };
 
 // Requires: the folder was verified.
-LoadedModel load_state_folder(const fs::path& folder, const Manifest& manifest, ModelKind kind) {
-  LoadedModel loaded;
-  loaded.model = StateFolderReader(folder, manifest).read();
-  loaded.kind = kind;
-  loaded.folder = folder;
-  return loaded;
+OpenedModel open_state_folder(const fs::path& folder, const Manifest& manifest, ModelKind kind) {
+  OpenedModel opened;
+  opened.kind = kind;
+  opened.folder = folder;
+  opened.weights = state_reader(folder, manifest.tensors);
+  return opened;
 }
 
-LoadedModel load_manifest_folder(const fs::path& path) {
+OpenedModel open_manifest_folder(const fs::path& path) {
   const Manifest manifest = verify_folder(path, Depth::full);
   const bool checkpoint =
       !manifest.tensors.empty() && manifest.tensors.begin()->second.file.starts_with("state-");
-  return load_state_folder(path, manifest, checkpoint ? ModelKind::checkpoint : ModelKind::native);
+  return open_state_folder(path, manifest, checkpoint ? ModelKind::checkpoint : ModelKind::native);
 }
 
-LoadedModel load_run(const fs::path& path) {
+OpenedModel open_run(const fs::path& path) {
   const auto valid = newest_valid(path / "checkpoints", Invalid::leave);
   if (!valid)
     core::fail(ExitCode::kMissingInput, {.path = path / "checkpoints",
@@ -146,40 +166,40 @@ LoadedModel load_run(const fs::path& path) {
                                          .expected = "a checkpoint",
                                          .found = "none yet",
                                          .hint = "train until the first checkpoint is saved"});
-  LoadedModel loaded = load_state_folder(valid->path, valid->manifest, ModelKind::run);
-  loaded.notes = valid->warnings;
-  return loaded;
+  OpenedModel opened = open_state_folder(valid->path, valid->manifest, ModelKind::run);
+  opened.notes = valid->warnings;
+  return opened;
 }
 
-LoadedModel load_hugging_face(const fs::path& path) {
-  LoadedModel loaded;
-  loaded.model = model::import_hf(path, &loaded.notes);
-  loaded.folder = path;
-  return loaded;
+OpenedModel open_hugging_face(const fs::path& path) {
+  OpenedModel opened;
+  opened.weights = model::open_hf(path, &opened.notes);
+  opened.folder = path;
+  return opened;
 }
 
-LoadedModel load_gguf(const fs::path& path) {
+OpenedModel open_gguf(const fs::path& path) {
   model::GgufModel gguf = model::import_gguf(path);
-  LoadedModel loaded{.model = std::move(gguf.model),
-                     .kind = ModelKind::gguf,
-                     .folder = path,
-                     .companions = {{kConfigName, std::move(gguf.config_json)}},
-                     .hash = {},
-                     .notes = std::move(gguf.notes)};
+  OpenedModel opened;
+  opened.weights = std::make_unique<model::MemoryReader>(std::move(gguf.model));
+  opened.kind = ModelKind::gguf;
+  opened.folder = path;
+  opened.companions = {{kConfigName, std::move(gguf.config_json)}};
+  opened.notes = std::move(gguf.notes);
   if (!gguf.tokenizer.tokenizer_json.empty()) {
-    loaded.companions.emplace_back("tokenizer.json", std::move(gguf.tokenizer.tokenizer_json));
-    loaded.companions.emplace_back("tokenizer_config.json",
+    opened.companions.emplace_back("tokenizer.json", std::move(gguf.tokenizer.tokenizer_json));
+    opened.companions.emplace_back("tokenizer_config.json",
                                    std::move(gguf.tokenizer.tokenizer_config_json));
   }
-  return loaded;
+  return opened;
 }
 
-LoadedModel load_any(const fs::path& path) {
+OpenedModel open_any(const fs::path& path) {
   std::error_code error;
-  if (is_gguf_file(path)) return load_gguf(path);
-  if (fs::exists(path / kManifestName, error)) return load_manifest_folder(path);
-  if (fs::is_directory(path / "checkpoints", error)) return load_run(path);
-  if (fs::exists(path / kConfigName, error)) return load_hugging_face(path);
+  if (is_gguf_file(path)) return open_gguf(path);
+  if (fs::exists(path / kManifestName, error)) return open_manifest_folder(path);
+  if (fs::is_directory(path / "checkpoints", error)) return open_run(path);
+  if (fs::exists(path / kConfigName, error)) return open_hugging_face(path);
   core::fail(ExitCode::kMissingInput,
              {.path = path,
               .field = "MODEL",
@@ -190,6 +210,45 @@ LoadedModel load_any(const fs::path& path) {
                        : fs::exists(path, error)     ? "a file"
                                                      : "nothing",
               .hint = "give the folder that holds the model"});
+}
+
+OpenedModel open_with_companions(const fs::path& path) {
+  OpenedModel opened = open_any(path);
+  if (opened.kind != ModelKind::gguf) opened.companions = companions_of(opened.folder);
+  return opened;
+}
+
+// Parameters, loaded when they are asked for, and the kept pairs (`mask` is their memory);
+// ascending by name.
+std::vector<H5Source> streamed_sources(model::WeightReader& weights,
+                                       const std::vector<uint8_t>& mask) {
+  std::vector<H5Source> sources;
+  for (const model::ParameterShape& p : model::parameter_shapes(weights.spec()))
+    sources.push_back({.name = p.path,
+                       .shape = p.shape,
+                       .type = h5_type_of(weights.dtype(p.path)),
+                       .data = nullptr,
+                       .load = [&weights, path = p.path] { return weights.load(path); }});
+  sources.push_back({kKeptPairs, mask_shape(weights.spec().config), H5Type::u8, mask.data()});
+  std::ranges::sort(sources, {}, &H5Source::name);
+  return sources;
+}
+
+// One whose companions have a config.json.
+FolderContents model_contents(const fs::path& path, std::vector<H5Source> sources,
+                              const std::vector<Companion>& companions) {
+  if (find_companion(companions, kConfigName) == nullptr)
+    core::fail(ExitCode::kMissingInput, {.path = path,
+                                         .field = kConfigName,
+                                         .expected = "in the folder of the source",
+                                         .found = "nothing"});
+  FolderContents contents{.tag = "model",
+                          .prefix = "model",
+                          .sources = std::move(sources),
+                          .companions = companions,
+                          .manifest = {}};
+  contents.manifest.provenance = basic_provenance();
+  return contents;
 }
 
 }  // namespace
@@ -204,11 +263,23 @@ std::vector<int64_t> generation_eos(const LoadedModel& model) {
                                        : model::read_generation_eos(model.folder);
 }
 
+OpenedModel stream_model(const fs::path& path) {
+  OpenedModel opened = open_with_companions(path);
+  opened.hash = model_hash(*opened.weights);
+  ag::Pool::release_cached();  // what one reading of all tensors has left
+  return opened;
+}
+
 LoadedModel load_model(const fs::path& path) {
-  LoadedModel loaded = load_any(path);
-  if (loaded.kind != ModelKind::gguf) loaded.companions = companions_of(loaded.folder);
+  OpenedModel opened = open_with_companions(path);
+  LoadedModel loaded{std::move(static_cast<ModelFiles&>(opened)), load_all(*opened.weights)};
   loaded.hash = model_hash(loaded.model);
   return loaded;
+}
+
+std::unique_ptr<model::WeightReader> state_reader(const fs::path& folder,
+                                                  const TensorEntries& tensors) {
+  return std::make_unique<StateReader>(folder, tensors);
 }
 
 std::vector<uint8_t> kept_pairs_mask(const model::ModelSpec& spec) {
@@ -223,26 +294,33 @@ std::vector<uint8_t> kept_pairs_mask(const model::ModelSpec& spec) {
   return mask;
 }
 
-void register_model(StateRegistry& registry, const model::Model& model) {
-  for (const auto& [path, weight] : model.weights) registry.add_tensor(path, weight);
-  register_kept_pairs(registry, model.spec);
-}
-
 void register_kept_pairs(StateRegistry& registry, const model::ModelSpec& spec) {
   registry.add_constant(kKeptPairs, mask_shape(spec.config), kept_pairs_mask(spec));
 }
 
 std::string model_hash(const model::Model& model) {
-  StateRegistry registry;
-  register_model(registry, model);
+  model::MemoryReader reader(model);
+  return model_hash(reader);
+}
+
+std::string model_hash(model::WeightReader& weights) {
+  const std::vector<uint8_t> mask = kept_pairs_mask(weights.spec());
   core::Hasher hasher;
-  for (const H5Source& source : registry.sources()) {
+  for (const H5Source& source : streamed_sources(weights, mask)) {
     const std::string label =
         fmt::format("{} {} {}\n", source.name, name_of(source.type), to_string(source.shape));
     hasher.update(label.data(), label.size());
-    hasher.update(source.data, source.bytes());
+    const ag::Tensor loaded = source.load ? source.load() : ag::Tensor();
+    hasher.update(source.load ? loaded.view().data : source.data, source.bytes());
   }
   return hasher.hex();
+}
+
+uint64_t stored_bytes(const model::WeightReader& weights) {
+  uint64_t bytes = static_cast<uint64_t>(mask_shape(weights.spec().config).numel());
+  for (const model::ParameterShape& p : model::parameter_shapes(weights.spec()))
+    bytes += static_cast<uint64_t>(p.shape.numel() * ag::size_of(weights.dtype(p.path)));
+  return bytes;
 }
 
 std::string save_model(const fs::path& path, const model::Model& model,
@@ -253,20 +331,18 @@ std::string save_model(const fs::path& path, const model::Model& model,
 std::string save_model(const fs::path& path, const model::Model& model,
                        const std::vector<Companion>& companions, const nlohmann::json& provenance) {
   model::check_weights(model.spec, model.weights, path);
-  StateRegistry registry;
-  register_model(registry, model);
-  FolderContents contents{.tag = "model",
-                          .prefix = "model",
-                          .sources = registry.sources(),
-                          .companions = companions,
-                          .manifest = {}};
-  if (find_companion(companions, kConfigName) == nullptr)
-    core::fail(ExitCode::kMissingInput, {.path = path,
-                                         .field = kConfigName,
-                                         .expected = "in the folder of the source",
-                                         .found = "nothing"});
-  contents.manifest.provenance = basic_provenance();
-  contents.manifest.provenance.update(provenance);
+  model::MemoryReader reader(model);
+  return save_model(path, reader, companions, [&](const fs::path&, Manifest& manifest) {
+    manifest.provenance.update(provenance);
+  });
+}
+
+std::string save_model(const fs::path& path, model::WeightReader& weights,
+                       const std::vector<Companion>& companions,
+                       const std::function<void(const fs::path&, Manifest&)>& check) {
+  const std::vector<uint8_t> mask = kept_pairs_mask(weights.spec());
+  FolderContents contents = model_contents(path, streamed_sources(weights, mask), companions);
+  contents.check = check;
   return write_folder(path, std::move(contents), IfExists::refuse);
 }
 

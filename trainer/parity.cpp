@@ -6,10 +6,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "core/progress.h"
 #include "core/text.h"
-#include "trainer/comm.h"
-#include "trainer/id_source.h"
+#include "trainer/streamed_pass.h"
 
 namespace trainer {
 namespace {
@@ -75,32 +73,29 @@ bool ParityReport::truncates_nothing() const {
   });
 }
 
-ParityReport compare_specs(const model::ModelSpec& source, const model::Conversion& conversion) {
-  const model::ModelSpec& target = conversion.model.spec;
+ParityReport compare_specs(const model::ModelSpec& source, const model::ModelSpec& target,
+                           const std::vector<model::LayerReport>& layers) {
   ParityReport report;
   report.cache_bytes_per_token = {kCacheElementBytes * source.cache_elements_per_token(),
                                   kCacheElementBytes * target.cache_elements_per_token()};
   report.parameters = {source.parameter_count(), target.parameter_count()};
-  report.layers = conversion.layers;
+  report.layers = layers;
   report.all_pairs_kept = keeps_all_pairs(target);
   return report;
 }
 
-SetResult loss_of(const model::Model& model, const std::vector<WindowSource>& sets, int64_t batch,
-                  Comm* comm, const std::string& title) {
-  model::Llama llama(model, {});
-  core::Progress progress(title, static_cast<uint64_t>(total_windows(sets)), "windows",
-                          comm != nullptr && comm->rank() != 0);
-  std::vector<SetResult> results;
-  int64_t done = 0;
-  for (const WindowSource& set : sets) {
-    results.push_back(evaluate(llama, set, batch, comm, [&](int64_t windows) {
-      progress.update(static_cast<uint64_t>(done + windows));
-    }));
-    done += set.count;
+SetResult loss_of(model::WeightReader& weights, const std::vector<WindowSource>& sets,
+                  int64_t batch, const std::string& title) {
+  const auto groups = window_groups(sets, weights.spec().config.hidden_size, batch);
+  StreamedPass pass(weights, sets, ag::DType::f32, title, groups.size());
+  LossSums sums(sets);
+  for (const WindowGroup& group : groups) {
+    const std::vector<PassedWindow> windows = pass.run(group);
+    model::Head head(weights, ag::DType::f32);
+    sums.add(head, windows);
   }
-  progress.finish();
-  return combine(results);
+  pass.finish();
+  return sums.mean();
 }
 
 nlohmann::json to_json(const ParityReport& report) {

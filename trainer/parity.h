@@ -34,11 +34,12 @@ struct ParityReport {
 };
 
 // Everything but `loss` and `not_needed`.
-ParityReport compare_specs(const model::ModelSpec& source, const model::Conversion& conversion);
+ParityReport compare_specs(const model::ModelSpec& source, const model::ModelSpec& target,
+                           const std::vector<model::LayerReport>& layers);
 
-// Mean over the sets of the loss of `model`, computed in float32.
-SetResult loss_of(const model::Model& model, const std::vector<WindowSource>& sets, int64_t batch,
-                  Comm* comm, const std::string& title);
+// Mean over the targets of all sets, computed in float32, `batch` windows at once.
+SetResult loss_of(model::WeightReader& weights, const std::vector<WindowSource>& sets,
+                  int64_t batch, const std::string& title);
 
 nlohmann::json to_json(const ParityReport& report);
 std::string to_text(const ParityReport& report);  // a table for people

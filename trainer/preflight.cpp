@@ -13,11 +13,13 @@
 #include "trainer/affinity.h"
 #include "trainer/calibration.h"
 #include "trainer/checkpoint.h"
+#include "trainer/conversion_plan.h"
 #include "trainer/memory.h"
 #include "trainer/model_folder.h"
 #include "trainer/prepare.h"
 #include "trainer/run_folder.h"
 #include "trainer/shard_tree_plan.h"
+#include "trainer/staging.h"
 #include "trainer/trainer.h"
 
 namespace trainer {
@@ -31,7 +33,8 @@ struct Target {
   json report;
 };
 
-Target check_conversion(const Config& config, const model::ModelSpec& source) {
+Target check_conversion(const Config& config, const model::Model& model) {
+  const model::ModelSpec& source = model.spec;
   if (!config.mla) return {source, {{"converts", false}, {"reason", "no mla section"}}};
   if (source.is_converted())
     return {source, {{"converts", false}, {"reason", "the model is converted already"}}};
@@ -43,6 +46,10 @@ Target check_conversion(const Config& config, const model::ModelSpec& source) {
                    {"cache_elements_per_token_before", source.cache_elements_per_token()},
                    {"cache_elements_per_token_after", target.spec.cache_elements_per_token()},
                    {"parameters_after", target.spec.parameter_count()}};
+  model::MemoryReader weights(model);
+  target.report["beside_the_source"] = to_json(
+      plan_conversion(weights, target.spec, calibration_windows(config, source.config.vocab_size),
+                      config.tokens.micro_batch_size));
   return target;
 }
 
@@ -83,13 +90,6 @@ json check_calibration_data(const Config& config, int64_t vocab_size) {
           check_windows(path, data::EvalWindows(path, vocab_size, config.tokens.sequence_length,
                                                 config.mla->calibration.windows)));
   return report;
-}
-
-// The folder itself, or the nearest above it that exists: where the first file would be made.
-fs::path existing_ancestor(fs::path path) {
-  std::error_code error;
-  while (!fs::exists(path, error) && path.has_relative_path()) path = path.parent_path();
-  return path;
 }
 
 struct RunState {
@@ -212,7 +212,7 @@ json preflight(const Config& config, int ranks) {
         fmt::format("warning: tokens.sequence_length: {} is more than the {} positions that the "
                     "model was made for",
                     config.tokens.sequence_length, c.context_length()));
-  const Target target = check_conversion(config, source.model.spec);
+  const Target target = check_conversion(config, source.model);
   report["conversion"] = target.report;
   report["data"] = check_training_data(config, c.vocab_size);
   report["validation"] = check_validation_data(config, c.vocab_size);

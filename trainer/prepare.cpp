@@ -21,40 +21,6 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-// The first windows of the training mixture (the first S ids of its first samples), or of the given
-// shards in equal parts.
-std::vector<WindowSource> calibration_windows(const Config& config, int64_t vocab_size) {
-  const CalibrationConfig& c = config.mla->calibration;
-  const int64_t s = config.tokens.sequence_length;
-  if (c.data.empty()) {
-    const auto data = std::make_shared<data::NanosetStages>(open_training_data(config, vocab_size));
-    const auto read = [data, s](int64_t index, int32_t* out) {
-      std::vector<int32_t> sample(static_cast<size_t>(s + 1));
-      data->nanoset(0).sample(index, sample.data());
-      std::copy(sample.begin(), sample.end() - 1, out);
-    };
-    return {{.name = "training mixture",
-             .protocol = fmt::format("first {} ids of the first samples", s),
-             .fingerprint = data->fingerprint(),
-             .count = std::min(c.windows, data->nanoset(0).samples_needed()),
-             .sequence_length = s,
-             .read = read}};
-  }
-  std::vector<WindowSource> sets;
-  const auto shards = static_cast<int64_t>(c.data.size());
-  for (const std::string& path : c.data) {
-    const auto windows = std::make_shared<data::EvalWindows>(
-        path, vocab_size, s, std::max<int64_t>(1, c.windows / shards));
-    sets.push_back({.name = fs::path(path).filename(),
-                    .protocol = windows->protocol(),
-                    .fingerprint = windows->fingerprint(),
-                    .count = windows->count(),
-                    .sequence_length = s,
-                    .read = [windows](int64_t index, int32_t* out) { windows->read(index, out); }});
-  }
-  return sets;
-}
-
 // All that decides the bits of a conversion and of what is recorded with it, so that a finished one
 // can be recognised.
 json conversion_key_of(const Config& config, const LoadedModel& source,
@@ -149,29 +115,32 @@ void convert_to_folder(const Config& config, const LoadedModel& source,
   const model::ModelSpec& spec = source.model.spec;
   const model::ConversionOptions options = conversion_options(*config.mla, spec.config.pairs());
   const int64_t batch = config.tokens.micro_batch_size;
+  model::MemoryReader weights(source.model);
   model::PairNorms norms;
   const bool wants_norms = options.rope.strategy == model::RopeStrategy::two_norm;
   if (wants_norms)
-    norms = pair_norms(
-        shared_result(shared, source_key("pair norms", "calibration", conversion_key),
-                      [&] { return to_json(calibrate(source.model, windows, batch).norms); }),
-        spec.config);
-  const model::Conversion conversion =
-      model::convert(source.model, options, wants_norms ? &norms : nullptr);
-  ParityReport report = compare_specs(spec, conversion);
-  report.loss = {
-      .before = loss_from(shared_result(shared, source_key("loss", "calibration", conversion_key),
-                                        [&] {
-                                          return to_json(loss_of(source.model, windows, batch,
-                                                                 nullptr, "loss of the source"));
-                                        })),
-      .after = loss_of(conversion.model, windows, batch, nullptr, "loss after conversion")};
-  log.info(to_text(report));
+    norms =
+        pair_norms(shared_result(shared, source_key("pair norms", "calibration", conversion_key),
+                                 [&] { return to_json(calibrate(weights, windows, batch).norms); }),
+                   spec.config);
+  const SetResult before =
+      loss_from(shared_result(shared, source_key("loss", "calibration", conversion_key), [&] {
+        return to_json(loss_of(weights, windows, batch, "loss of the source"));
+      }));
+  model::ConvertedReader converted(
+      weights, model::converted_spec(spec, options, wants_norms ? &norms : nullptr));
   discard_folder(folder);  // an unfinished or other conversion of this run
-  save_model(folder, conversion.model, source.companions,
-             {{"conversion", conversion_key},
-              {"parity", to_json(report)},
-              {"source_validation", source_validation}});
+  const auto check = [&](const fs::path& written, Manifest& manifest) {
+    const auto stored = state_reader(written, manifest.tensors);
+    ParityReport report = compare_specs(spec, stored->spec(), converted.layers());
+    report.loss = {.before = before,
+                   .after = loss_of(*stored, windows, batch, "loss after conversion")};
+    log.info(to_text(report));
+    manifest.provenance.update({{"conversion", conversion_key},
+                                {"parity", to_json(report)},
+                                {"source_validation", source_validation}});
+  };
+  save_model(folder, converted, source.companions, check);
 }
 
 // The key of the finished conversion at `folder`; null when there is none.
@@ -181,6 +150,38 @@ json finished_conversion(const fs::path& folder) {
 }
 
 }  // namespace
+
+std::vector<WindowSource> calibration_windows(const Config& config, int64_t vocab_size) {
+  const CalibrationConfig& c = config.mla->calibration;
+  const int64_t s = config.tokens.sequence_length;
+  if (c.data.empty()) {
+    const auto data = std::make_shared<data::NanosetStages>(open_training_data(config, vocab_size));
+    const auto read = [data, s](int64_t index, int32_t* out) {
+      std::vector<int32_t> sample(static_cast<size_t>(s + 1));
+      data->nanoset(0).sample(index, sample.data());
+      std::copy(sample.begin(), sample.end() - 1, out);
+    };
+    return {{.name = "training mixture",
+             .protocol = fmt::format("first {} ids of the first samples", s),
+             .fingerprint = data->fingerprint(),
+             .count = std::min(c.windows, data->nanoset(0).samples_needed()),
+             .sequence_length = s,
+             .read = read}};
+  }
+  std::vector<WindowSource> sets;
+  const auto shards = static_cast<int64_t>(c.data.size());
+  for (const std::string& path : c.data) {
+    const auto windows = std::make_shared<data::EvalWindows>(
+        path, vocab_size, s, std::max<int64_t>(1, c.windows / shards));
+    sets.push_back({.name = fs::path(path).filename(),
+                    .protocol = windows->protocol(),
+                    .fingerprint = windows->fingerprint(),
+                    .count = windows->count(),
+                    .sequence_length = s,
+                    .read = [windows](int64_t index, int32_t* out) { windows->read(index, out); }});
+  }
+  return sets;
+}
 
 model::ConversionOptions conversion_options(const MlaConfig& mla, int64_t pairs) {
   model::ConversionOptions options;

@@ -17,6 +17,11 @@ namespace trainer {
 // What the section asks for; `pairs` are those of the source's heads, all of which `full` keeps.
 model::ConversionOptions conversion_options(const MlaConfig& mla, int64_t pairs);
 
+// What a conversion is calibrated and measured on: the first windows of the training mixture (the
+// first S ids of its first samples), or of the given shards in equal parts. Requires: an mla
+// section.
+std::vector<WindowSource> calibration_windows(const Config& config, int64_t vocab_size);
+
 struct PreparedModel {
   model::Model model;
   std::vector<Companion> companions;

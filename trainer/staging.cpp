@@ -60,9 +60,15 @@ void refuse_existing_folder(const fs::path& target) {
                                     .hint = "remove it or choose another name"});
 }
 
+fs::path existing_ancestor(fs::path path) {
+  std::error_code error;
+  while (!fs::exists(path, error) && path.has_relative_path()) path = core::folder_of(path);
+  return path;
+}
+
 void require_free_space(const fs::path& target, uint64_t needed) {
   const uint64_t wanted = needed + needed / 5;
-  const uint64_t available = core::free_disk_bytes(core::folder_of(target));
+  const uint64_t available = core::free_disk_bytes(existing_ancestor(core::folder_of(target)));
   if (available >= wanted) return;
   core::fail(ExitCode::kIo, {.path = target,
                              .field = "disk space",

@@ -37,6 +37,9 @@ class Staging {
 // kRunLocked: `target` is there.
 [[noreturn]] void refuse_existing_folder(const std::filesystem::path& target);
 
+// The path itself, or the nearest above it that exists: where the first file would be made.
+std::filesystem::path existing_ancestor(std::filesystem::path path);
+
 // Throws kIo naming `target` unless 1.2 times `needed` bytes are free where it shall be.
 void require_free_space(const std::filesystem::path& target, uint64_t needed);
 

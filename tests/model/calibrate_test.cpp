@@ -48,9 +48,12 @@ TEST_P(Calibrate, ScoresInFloat32AsTheProgramComputesThem) {
 
 TEST_P(Calibrate, DoesNotDependOnHowWindowsAreBatched) {
   Llama llama(source(), {.compute = ag::DType::f64});
-  Calibration single(llama);
+  Calibration single(llama.spec());
   const ag::Tensor ids = mla_golden(GetParam(), "calibration_ids");
-  for (int64_t b = 0; b < ids.rows(); ++b) single.add(ids.slice(b * ids.cols(), {ids.cols()}), 1);
+  for (int64_t b = 0; b < ids.rows(); ++b) {
+    ag::Tape tape(ag::Tape::Mode::kOff);
+    llama.hidden(tape, ids.slice(b * ids.cols(), {ids.cols()}), 1, nullptr, single.observer());
+  }
   EXPECT_EQ(single.tokens(), ids.numel());
   const PairNorms together = calibrated(source(), GetParam(), ag::DType::f64);
   EXPECT_LE(worst_relative(single.pair_norms().query, together.query), 1e-13);
@@ -99,7 +102,7 @@ TEST(Statistics, ConvertedModelsAreNotCalibrated) {
   const Model source = import_hf(test_support::fixture_path("llama-mha"));
   const ConversionOptions options{
       {RopeStrategy::high, 2, 0}, RopeScore::product, LatentMethod::joint, 4};
-  Llama converted(convert(source, options, nullptr).model, {});
+  const ModelSpec converted = converted_spec(source.spec, options, nullptr);
   expect_refusal(ExitCode::kBadConfig, "an unconverted model", [&] { Calibration c(converted); });
 }
 

@@ -141,9 +141,8 @@ TEST(QkNorm, HasNoLatentAndNoTwoNorm) {
   for (const LatentMethod method : {LatentMethod::joint, LatentMethod::split})
     refused({.rope = {RopeStrategy::high, 4, 0}, .method = method, .latent_dims_per_kv_head = 4},
             "mla.latent.method: expected none for a model with QK-norm, got " + to_string(method));
-  Llama llama(source, {});
   expect_refusal(ExitCode::kBadConfig, "expected a model without QK-norm, got qwen3",
-                 [&] { Calibration calibration(llama); });
+                 [&] { Calibration calibration(source.spec); });
   ModelSpec latent = source.spec;
   latent.attention[1].method = LatentMethod::joint;
   latent.attention[1].latent_dims = 4;

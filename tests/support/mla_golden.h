@@ -13,6 +13,7 @@
 #include "model/calibrate.h"
 #include "model/convert.h"
 #include "model/hf_import.h"
+#include "model/llama.h"
 #include "tests/support/closeness.h"
 #include "tests/support/fixture.h"
 
@@ -55,9 +56,10 @@ inline ag::Tensor flat(const ag::Tensor& ids) { return ids.reshaped({ids.numel()
 inline model::PairNorms calibrated(const model::Model& source, const std::string& fixture,
                                    ag::DType compute) {
   model::Llama llama(source, {.compute = compute});
-  model::Calibration calibration(llama);
+  model::Calibration calibration(source.spec);
   const ag::Tensor ids = mla_golden(fixture, "calibration_ids");
-  calibration.add(flat(ids), ids.rows());
+  ag::Tape tape(ag::Tape::Mode::kOff);
+  llama.hidden(tape, flat(ids), ids.rows(), nullptr, calibration.observer());
   return calibration.pair_norms();
 }
 

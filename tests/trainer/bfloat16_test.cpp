@@ -41,7 +41,8 @@ TEST(Bfloat16, StaysCloseToFloat32OnTheTrainedModel) {
   for (int64_t w = 0; w < kWindows; ++w) {
     const std::vector<int32_t> window(ids.begin() + w * kWindow, ids.begin() + (w + 1) * kWindow);
     const ag::Tensor x = ag::Tensor::from_host<int32_t>({kWindow}, window);
-    agreement.add(wide.logits(x, 1).to_host<float>(), narrow.logits(x, 1).to_host<float>(), window);
+    agreement.add(wide.logits(x, 1).to_host<float>(), narrow.logits(x, 1).to_host<float>(), window,
+                  kWindow);
   }
   EXPECT_GT(agreement.kl(), 0) << "both ran in float32";
   EXPECT_LT(agreement.kl(), 1e-3);

@@ -118,7 +118,7 @@ TEST(Agreement, ByHand) {
   const std::vector<float> a = {0, 0, 2, 0}, b = {std::log(3.0f), 0, 2, 0};
   const std::vector<int32_t> ids = {0, 1};
   Agreement agreement;
-  agreement.add(a, b, ids);
+  agreement.add(a, b, ids, 2);
   EXPECT_EQ(agreement.positions(), 2);
   EXPECT_EQ(agreement.targets(), 1);
   EXPECT_NEAR(agreement.max_difference(), std::log(3.0), 1e-6);
@@ -127,7 +127,13 @@ TEST(Agreement, ByHand) {
   EXPECT_NEAR(agreement.nll_a(), std::log(2.0), 1e-6);
   EXPECT_NEAR(agreement.nll_b(), std::log(4.0), 1e-6);
   EXPECT_EQ(agreement.top1_agreement(), 1.0);
-  agreement.add(std::vector<float>{0, 1}, std::vector<float>{1, 0}, std::vector<int32_t>{0});
+  Agreement in_parts;  // one position at a time; the target of the first is in the second part
+  in_parts.add(std::span(a).first(2), std::span(b).first(2), ids, 1);
+  in_parts.add(std::span(a).last(2), std::span(b).last(2), std::span(ids).last(1), 1);
+  EXPECT_EQ(in_parts.targets(), 1);
+  EXPECT_EQ(in_parts.nll_b(), agreement.nll_b());
+  EXPECT_EQ(in_parts.kl(), agreement.kl());
+  agreement.add(std::vector<float>{0, 1}, std::vector<float>{1, 0}, std::vector<int32_t>{0}, 1);
   EXPECT_NEAR(agreement.top1_agreement(), 2.0 / 3, 1e-12);
 }
 

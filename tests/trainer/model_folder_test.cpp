@@ -69,9 +69,11 @@ TEST(ModelFolder, CheckpointsAndRunsAreModels) {
   TemporaryFolder folder;
   const model::Model mixed = mixed_model();
   StateRegistry registry;
-  register_model(registry, mixed);
-  for (const auto& [path, weight] : mixed.weights)
+  register_kept_pairs(registry, mixed.spec);
+  for (const auto& [path, weight] : mixed.weights) {
+    registry.add_tensor(path, weight);
     registry.add_tensor("optimizer.m/" + path, ag::Tensor::zeros(weight.shape(), ag::DType::f32));
+  }
   const fs::path checkpoints = folder / "checkpoints";
   EXPECT_FAILS(kMissingInput, "MODEL", load_model(folder.path()));
   fs::create_directories(checkpoints);

@@ -25,7 +25,7 @@ TEST(Parity, CacheParametersAndErrors) {
   const model::Model before = mha_source();
   const model::Conversion conversion = model::convert(
       before, {{RopeStrategy::high, 2, 0}, RopeScore::product, LatentMethod::joint, 5}, nullptr);
-  const ParityReport report = compare_specs(before.spec, conversion);
+  const ParityReport report = compare_specs(before.spec, conversion.model.spec, conversion.layers);
   EXPECT_EQ(report.cache_bytes_per_token.before, 2 * 2 * (2 * 4 * 12));
   EXPECT_EQ(report.cache_bytes_per_token.after, 2 * 2 * (4 * 2 * 2 + 4 * 5));
   int64_t dense = 0, latent = 0;
@@ -58,9 +58,9 @@ TEST(Parity, CacheParametersAndErrors) {
 TEST(Parity, SaysWhenNothingIsLost) {
   const model::Model before = mha_source();
   const auto report = [&](RopeStrategy rope, int64_t r, LatentMethod method, int64_t c) {
-    return compare_specs(
-        before.spec,
-        model::convert(before, {{rope, r, 0}, RopeScore::product, method, c}, nullptr));
+    const model::Conversion conversion =
+        model::convert(before, {{rope, r, 0}, RopeScore::product, method, c}, nullptr);
+    return compare_specs(before.spec, conversion.model.spec, conversion.layers);
   };
   const ParityReport exact = report(RopeStrategy::full, 6, LatentMethod::joint, 12);
   EXPECT_TRUE(exact.is_exact());
@@ -82,9 +82,10 @@ TEST(Parity, LossBeforeAndAfterOnTheSameIds) {
   for (const test_support::MlaVariant& v : test_support::mla_variants(kMhaFixture)) {
     if (v.options.rope.strategy == RopeStrategy::two_norm) continue;
     const model::Conversion conversion = model::convert(before, v.options, nullptr);
-    ParityReport report = compare_specs(before.spec, conversion);
-    report.loss = {.before = loss_of(before, sets, 1, nullptr, "before"),
-                   .after = loss_of(conversion.model, sets, 1, nullptr, "after")};
+    ParityReport report = compare_specs(before.spec, conversion.model.spec, conversion.layers);
+    model::MemoryReader source(before), converted(conversion.model);
+    report.loss = {.before = loss_of(source, sets, 1, "before"),
+                   .after = loss_of(converted, sets, 1, "after")};
     const nlohmann::json json = to_json(report);
     EXPECT_NEAR(json.at("loss_before"),
                 test_support::doubles(test_support::mla_golden(kMhaFixture, "loss_source"))[0],

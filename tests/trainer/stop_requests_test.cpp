@@ -139,6 +139,7 @@ TEST_F(StopRequestsTest, ConversionCalibrationAndEvaluationEnd) {
                              .sequence_length = 4,
                              .read = [](int64_t, int32_t* out) { std::fill(out, out + 4, 0); }};
   model::Llama llama(loaded.model, {});
+  model::MemoryReader weights(loaded.model);
   model::ConversionOptions options;
   options.rope = {.strategy = model::RopeStrategy::high, .pairs_per_head = 2};
   options.latent_dims_per_kv_head = 5;
@@ -146,7 +147,7 @@ TEST_F(StopRequestsTest, ConversionCalibrationAndEvaluationEnd) {
   EXPECT_EQ(model::convert(loaded.model, options, nullptr).layers.size(), 2u);
   core::request_stop(core::kStopUsr1);
   EXPECT_FAILS(kPreempted, "stopped by SIGUSR1", evaluate(llama, windows, 1, nullptr));
-  EXPECT_FAILS(kPreempted, "stopped by SIGUSR1", calibrate(loaded.model, {windows}, 1));
+  EXPECT_FAILS(kPreempted, "stopped by SIGUSR1", calibrate(weights, {windows}, 1));
   EXPECT_FAILS(kPreempted, "stopped by SIGUSR1", model::convert(loaded.model, options, nullptr));
 }
 

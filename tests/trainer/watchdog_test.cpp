@@ -42,11 +42,11 @@ class WatchdogTest : public testing::Test {
                 }};
   }
   // Time passes in steps that are no stalls, each seen by the watchdog, however slow the machine.
-  void pass(int seconds) {
-    for (; seconds > 0; --seconds) jump(1);
+  void pass(int elapsed) {
+    for (; elapsed > 0; --elapsed) jump(1);
   }
-  void jump(int seconds) {
-    now_ += seconds;
+  void jump(int elapsed) {
+    now_ += elapsed;
     // The second look from here on begins when all that follows from the first is done.
     const int seen = looks_;
     soon([&] { return looks_ >= seen + 2 || !said().empty(); });

@@ -10,9 +10,10 @@
 namespace trainer {
 
 nlohmann::json run_calibrate(const CalibrateOptions& options, Session& session) {
-  const LoadedModel source = open_model(options.model, session);
-  const std::vector<WindowSource> sets = open_windows(options.source, source.model.spec.config);
-  const CalibrationRun run = calibrate(source.model, sets, options.batch);
+  const OpenedModel source = open_streamed(options.model, session);
+  const std::vector<WindowSource> sets =
+      open_windows(options.source, source.weights->spec().config);
+  const CalibrationRun run = calibrate(*source.weights, sets, options.batch);
   model::write_statistics(options.out, run.norms, source.hash, run.tokens, describe(sets));
   session.say(fmt::format("{}: pair norms over {} tokens of {}", options.out.string(), run.tokens,
                           describe(sets)));

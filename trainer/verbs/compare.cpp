@@ -14,14 +14,15 @@ namespace {
 
 using core::ExitCode;
 
-std::string tokenizer_hash(const LoadedModel& model) {
+std::string tokenizer_hash(const ModelFiles& model) {
   const Companion* const tokenizer = find_companion(model.companions, "tokenizer.json");
   return tokenizer != nullptr ? tokenizer->hash() : std::string();
 }
 
 // Ids mean the same to both models, as far as their folders tell.
-void require_same_ids(const LoadedModel& a, const LoadedModel& b) {
-  const int64_t vocab_a = a.model.spec.config.vocab_size, vocab_b = b.model.spec.config.vocab_size;
+void require_same_ids(const OpenedModel& a, const OpenedModel& b) {
+  const int64_t vocab_a = a.weights->spec().config.vocab_size,
+                vocab_b = b.weights->spec().config.vocab_size;
   if (vocab_a != vocab_b)
     core::fail(ExitCode::kBadConfig, {.path = b.folder,
                                       .field = "vocab_size",
@@ -60,11 +61,12 @@ nlohmann::json compare_stored(const LoadedModel& a, const LoadedModel& b, Sessio
 nlohmann::json run_compare(const CompareOptions& options, Session& session) {
   const ag::DType dtype = dtype_from(options.dtype);
   const ag::DType dtype_b = options.dtype_b.empty() ? dtype : dtype_from(options.dtype_b);
-  const LoadedModel a = open_model(options.a, session), b = open_model(options.b, session);
-  if (options.bits) return compare_stored(a, b, session);
+  if (options.bits)
+    return compare_stored(open_model(options.a, session), open_model(options.b, session), session);
+  const OpenedModel a = open_streamed(options.a, session), b = open_streamed(options.b, session);
   require_same_ids(a, b);
-  const std::vector<WindowSource> sets = open_windows(options.source, a.model.spec.config);
-  const Agreement result = compare_logits(a.model, b.model, sets, dtype, dtype_b);
+  const std::vector<WindowSource> sets = open_windows(options.source, a.weights->spec().config);
+  const Agreement result = compare_logits(*a.weights, *b.weights, sets, dtype, dtype_b);
   require_finite(result, options.b);
   session.say(to_text(result));
   nlohmann::json json = to_json(result);

@@ -6,18 +6,18 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "core/error.h"
+#include "autograd/core/pool.h"
+#include "core/progress.h"
 #include "trainer/calibration.h"
-#include "trainer/comm.h"
+#include "trainer/conversion_passes.h"
+#include "trainer/conversion_plan.h"
 #include "trainer/id_source.h"
-#include "trainer/model_comparison.h"
 #include "trainer/parity.h"
+#include "trainer/staging.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {
 namespace {
-
-constexpr int64_t kBatch = 4;
 
 // Pairs 0 means that none were named: with `full` that is all of them.
 model::ConversionOptions conversion_options(const ConvertOptions& options,
@@ -55,18 +55,12 @@ std::vector<std::string> not_needed(const ConvertOptions& options,
   return list;
 }
 
-std::optional<model::PairNorms> pair_norms(const ConvertOptions& options,
-                                           const model::ConversionOptions& conversion,
-                                           const LoadedModel& source,
-                                           const std::vector<WindowSource>& sets) {
-  if (conversion.rope.strategy != model::RopeStrategy::two_norm) return std::nullopt;
-  if (!options.stats.empty())
-    return model::read_statistics(options.stats, source.model.spec.config, source.hash);
-  if (sets.empty()) return std::nullopt;
-  return calibrate(source.model, sets, kBatch).norms;
+bool measures_norms(const ConvertOptions& options, const model::ConversionOptions& conversion) {
+  return conversion.rope.strategy == model::RopeStrategy::two_norm && options.stats.empty() &&
+         is_given(options.source);
 }
 
-nlohmann::json provenance(const ConvertOptions& options, const LoadedModel& source) {
+nlohmann::json provenance(const ConvertOptions& options, const OpenedModel& source) {
   return {{"converted_from", source.hash},
           {"rope", options.rope},
           {"score", options.score},
@@ -82,42 +76,60 @@ std::string verdict(const Agreement& agreement, bool is_exact) {
 
 nlohmann::json run_convert(const ConvertOptions& options, Session& session) {
   require_new(options.out);
-  const LoadedModel source = open_model(options.model, session);
-  const model::ModelSpec& spec = source.model.spec;
-  const model::ConversionOptions conversion_choice = conversion_options(options, spec.config);
+  const OpenedModel source = open_streamed(options.model, session);
+  model::WeightReader& weights = *source.weights;
+  const model::ModelSpec& spec = weights.spec();
+  const model::ConversionOptions choice = conversion_options(options, spec.config);
   // Before the pass over the data: a size that does not fit is known without its scores.
   const model::PairNorms any_norms = equal_pair_norms(spec.config);
   const bool has_norms = !options.stats.empty() || is_given(options.source);
-  model::converted_spec(spec, conversion_choice, has_norms ? &any_norms : nullptr);
-  std::vector<WindowSource> sets;
-  if (is_given(options.source)) sets = open_windows(options.source, spec.config);
-  const std::optional<model::PairNorms> norms =
-      pair_norms(options, conversion_choice, source, sets);
-  const model::Conversion conversion =
-      model::convert(source.model, conversion_choice, norms ? &*norms : nullptr);
+  const model::ModelSpec any_target =
+      model::converted_spec(spec, choice, has_norms ? &any_norms : nullptr);
+  const bool with_ids = is_given(options.source), with_norms = measures_norms(options, choice);
+  const std::vector<WindowSource> sets =
+      with_ids ? open_windows(options.source, spec.config) : spread_ids(spec.config);
+  const ConversionPlan plan = plan_conversion(weights, any_target, sets, kConversionBatch);
+  session.say(to_text(plan));
+  require_free_space(options.out, plan.disk_bytes);
+  if (options.dry_run) return to_json(plan);
+  std::optional<model::PairNorms> norms;
+  if (choice.rope.strategy == model::RopeStrategy::two_norm && !options.stats.empty())
+    norms = model::read_statistics(options.stats, spec.config, source.hash);
 
-  ParityReport report = compare_specs(spec, conversion);
-  report.not_needed = not_needed(options, conversion_choice);
-  if (!sets.empty())
-    report.loss = {.before = loss_of(source.model, sets, kBatch, &session.comm, "loss before"),
-                   .after = loss_of(conversion.model, sets, kBatch, &session.comm, "loss after")};
-  const Agreement agreement =
-      compare_logits(source.model, conversion.model, verdict_windows(sets, spec.config));
-  // What lost nothing must be the same function.
-  require_verdict(agreement, report.is_exact(), options.out);
-  nlohmann::json json = to_json(report);
-  json["compare"] = to_json(agreement);
-  nlohmann::json record = provenance(options, source);
-  record["parity"] = json;
-  const std::string manifest_hash =
-      save_model(options.out, conversion.model, source.companions, record);
-  session.say(to_text(report));
-  session.say(compared_with_source(agreement));
-  session.say(verdict(agreement, report.is_exact()));
-  session.say(fmt::format("saved {}", options.out.string()));
-  json["out"] = options.out.string();
+  const SourcePass before = pass_source(weights, sets, with_norms, with_ids);
+  if (with_norms) norms = before.norms;
+  core::Progress progress("factor", static_cast<uint64_t>(spec.config.num_hidden_layers), "layers");
+  uint64_t factored = 0;
+  model::ConvertedReader converted(weights,
+                                   model::converted_spec(spec, choice, norms ? &*norms : nullptr),
+                                   [&](int64_t) { progress.update(++factored); });
+
+  ParityReport report;
+  ConvertedPass after;
+  nlohmann::json json;
+  const auto check = [&](const fs::path& written, Manifest& manifest) {
+    progress.finish();
+    ag::Pool::release_cached();
+    const auto stored = state_reader(written, manifest.tensors);
+    report = compare_specs(spec, stored->spec(), converted.layers());
+    report.not_needed = not_needed(options, choice);
+    after = pass_converted(weights, before, *stored, sets);
+    if (before.loss) report.loss = {.before = *before.loss, .after = *after.loss};
+    // What lost nothing must be the same function.
+    require_verdict(after.agreement, report.is_exact(), options.out);
+    json = to_json(report);
+    json["compare"] = to_json(after.agreement);
+    manifest.provenance.update(provenance(options, source));
+    manifest.provenance["parity"] = json;
+    json["model_hash"] = model_hash(*stored);
+  };
+  const std::string manifest_hash = save_model(options.out, converted, source.companions, check);
   json["manifest_hash"] = manifest_hash;
-  json["model_hash"] = model_hash(conversion.model);
+  json["out"] = options.out.string();
+  session.say(to_text(report));
+  session.say(compared_with_source(after.agreement));
+  session.say(verdict(after.agreement, report.is_exact()));
+  session.say(fmt::format("saved {}", options.out.string()));
   return json;
 }
 

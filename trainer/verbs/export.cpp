@@ -83,7 +83,8 @@ nlohmann::json run_export(const ExportOptions& options, Session& session) {
                   static_cast<uint64_t>(options.max_shard_bytes), [&](const fs::path& written) {
                     const model::Model read = model::import_hf(written);
                     require_same_bits(meant, read, options.out);
-                    agreement = compare_logits(source.model, read, sets);
+                    model::MemoryReader before(source.model), after(read);
+                    agreement = compare_logits(before, after, sets);
                     require_verdict(agreement, !rounded, options.out);
                   });
   session.say(compared_with_source(agreement));

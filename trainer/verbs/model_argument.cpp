@@ -12,6 +12,12 @@ LoadedModel open_model(const fs::path& path, const Session& session) {
   return loaded;
 }
 
+OpenedModel open_streamed(const fs::path& path, const Session& session) {
+  OpenedModel opened = stream_model(path);
+  for (const std::string& note : opened.notes) session.say(note);
+  return opened;
+}
+
 ag::DType dtype_from(const std::string& name) {
   if (name == "float32") return ag::DType::f32;
   if (name == "bfloat16") return ag::DType::bf16;

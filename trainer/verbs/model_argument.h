@@ -11,6 +11,8 @@ namespace trainer {
 
 // load_model, its notes said to the user.
 LoadedModel open_model(const std::filesystem::path& path, const Session& session);
+// stream_model, its notes said to the user.
+OpenedModel open_streamed(const std::filesystem::path& path, const Session& session);
 
 // "float32" or "bfloat16"; throws kUsage for another.
 ag::DType dtype_from(const std::string& name);

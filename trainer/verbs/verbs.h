@@ -73,6 +73,7 @@ struct ConvertOptions {
   std::string rope = "2-norm", latent = "joint", score = "product";
   int64_t rope_pairs = 0, latent_dims = 0, uniform_start = 0;
   IdSource source;
+  bool dry_run = false;
 };
 
 struct EvalOptions {
