@@ -15,7 +15,8 @@ QUARANTINE = {  # third-party header: the files that may include it
     r"fmt/.*": "", r"nlohmann/.*": "core/|model/|data/|trainer/", r"xxhash\.h": r"core/hash\.cpp",
     r"omp\.h": "autograd/kernels/", r"cblas\.h": r"autograd/kernels/cpu/gemm\.cpp|model/svd_gram\.cpp",
     r"(.*/)?dnnl\w*\.hp*": r"autograd/kernels/cpu/gemm_onednn\.cpp", r"lapacke?\.h": r"model/svd(_gram)?\.cpp",
-    r"pcre2\.h": r"data/pre_tokenizer\w*\.cpp", r"(zstd|zlib|utf8proc)\.h": r"data/\w+\.cpp",
+    r"pcre2\.h": r"data/pre_tokenizer\w*\.cpp", r"(zstd|utf8proc)\.h": r"data/\w+\.cpp",
+    r"zlib\.h": r"data/\w+\.cpp|model/stored_zip\.cpp",
     r"mpi\.h": r"trainer/comm\.cpp", r"(hdf5|H5)\w*\.h": r"trainer/h5\w*\.cpp",
     r"yaml-cpp/.*": r"trainer/config_yaml\.cpp", r"CLI/.*": r"trainer/cli\w*\.cpp",
     r"spdlog/.*": r"trainer/\w+\.cpp", r"(sys/|linux/)?\w+(\.h)?": "",  # the last: system headers
