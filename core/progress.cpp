@@ -16,6 +16,12 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kTerminalInterval = std::chrono::milliseconds(100);
 constexpr auto kPlainInterval = std::chrono::seconds(5);
 
+// "12.3k tokens/s", "15.3 s each".
+std::string speed_text(double per_second, const std::string& unit) {
+  return per_second > 0 && per_second < 1 ? fmt::format("{:.1f} s each", 1 / per_second)
+                                          : fmt::format("{} {}/s", format_count(per_second), unit);
+}
+
 }  // namespace
 
 Progress::Progress(std::string title, uint64_t total, std::string unit, bool quiet)
@@ -54,7 +60,7 @@ void Progress::print(const std::string& note, bool last) {
                         100.0 * static_cast<double>(done_) / static_cast<double>(total_));
   else
     line += " " + unit_;
-  line += fmt::format(" | {} {}/s", format_count(rate), unit_);
+  line += " | " + speed_text(rate, unit_);
   if (last)
     line += fmt::format(" | {:.1f} s", elapsed);
   else if (total_ > done_ && rate > 0)
