@@ -19,7 +19,8 @@ namespace {
 using namespace bench;
 
 void register_state(trainer::StateRegistry& registry, StepBench& bench) {
-  trainer::register_model(registry, {bench.model().spec(), bench.model().weights()});
+  trainer::register_kept_pairs(registry, bench.model().spec());
+  for (const auto& [path, weight] : bench.model().weights()) registry.add_tensor(path, weight);
   for (const ag::Param& p : bench.model().params().all()) {
     registry.add_tensor("optimizer.m/" + p.name, bench.optimizer().m(p).reshaped(p.shape));
     registry.add_tensor("optimizer.v/" + p.name, bench.optimizer().v(p).reshaped(p.shape));

@@ -412,7 +412,7 @@ class Others(CliTest):
         done = self.run_program("config", "--defaults")
         self.assertEqual(done.returncode, 0)
         self.assertEqual(self.run_json("config", "--defaults")["yaml"], done.stdout)
-        self.assert_refused(USAGE, ["--defaults or a configuration"], "config")
+        self.assert_refused(USAGE, ["--defaults, --migrate or a configuration"], "config")
 
     def test_resolved_configuration(self):
         config = self.folder / "resolve.yaml"

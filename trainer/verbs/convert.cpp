@@ -88,13 +88,13 @@ nlohmann::json run_convert(const ConvertOptions& options, Session& session) {
   const bool with_ids = is_given(options.source), with_norms = measures_norms(options, choice);
   const std::vector<WindowSource> sets =
       with_ids ? open_windows(options.source, spec.config) : spread_ids(spec.config);
+  std::optional<model::PairNorms> norms;
+  if (choice.rope.strategy == model::RopeStrategy::two_norm && !options.stats.empty())
+    norms = model::read_statistics(options.stats, spec.config, source.hash);
   const ConversionPlan plan = plan_conversion(weights, any_target, sets, kConversionBatch);
   session.say(to_text(plan));
   require_free_space(options.out, plan.disk_bytes);
   if (options.dry_run) return to_json(plan);
-  std::optional<model::PairNorms> norms;
-  if (choice.rope.strategy == model::RopeStrategy::two_norm && !options.stats.empty())
-    norms = model::read_statistics(options.stats, spec.config, source.hash);
 
   const SourcePass before = pass_source(weights, sets, with_norms, with_ids);
   if (with_norms) norms = before.norms;
