@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <mutex>
 #include <unordered_map>
 #include <utility>
 
@@ -13,7 +12,7 @@
 #include "core/json.h"
 #include "core/text.h"
 #include "data/bpe.h"
-#include "data/bpe_cache.h"
+#include "data/encode_scratch.h"
 #include "data/pre_tokenizer.h"
 #include "data/tokenizer_added.h"
 #include "data/tokenizer_decoder.h"
@@ -25,35 +24,6 @@ namespace data {
 namespace {
 
 constexpr uint64_t kMaxFileBytes = uint64_t{256} << 20;
-
-// What one call of encode needs for itself and the next one can use again.
-struct Scratch {
-  Bpe::Workspace work;
-  BpeCache cache;
-  std::string spelled;
-};
-
-class ScratchPool {
- public:
-  std::unique_ptr<Scratch> take() {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) return std::make_unique<Scratch>();
-    std::unique_ptr<Scratch> scratch = std::move(free_.back());
-    free_.pop_back();
-    return scratch;
-  }
-  void give_back(std::unique_ptr<Scratch> scratch) {
-    // The memory of one giant word is not kept for all the small ones after it.
-    if (scratch->work.symbols.capacity() > kMaxKeptSymbols) scratch->work = {};
-    const std::lock_guard lock(mutex_);
-    free_.push_back(std::move(scratch));
-  }
-
- private:
-  static constexpr size_t kMaxKeptSymbols = size_t{1} << 20;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Scratch>> free_;
-};
 
 std::unordered_map<std::string_view, uint32_t> index_by_content(
     const std::vector<AddedToken>& added) {
@@ -70,10 +40,11 @@ struct Tokenizer::State {
   State& operator=(const State&) = delete;
 
   std::optional<uint32_t> token_id(std::string_view token) const;
-  void encode_text(std::string_view text, bool first, Scratch& scratch,
+  void encode_text(std::string_view text, bool first, EncodeScratch& scratch,
                    std::vector<uint32_t>& ids) const;
-  void encode_word(std::string_view word, Scratch& scratch, std::vector<uint32_t>& ids) const;
-  void encode_piece(std::string_view word, Scratch& scratch, std::vector<uint32_t>& ids) const;
+  void encode_word(std::string_view word, EncodeScratch& scratch, std::vector<uint32_t>& ids) const;
+  void encode_piece(std::string_view word, EncodeScratch& scratch,
+                    std::vector<uint32_t>& ids) const;
   void note_oddities(const JsonNode& root);
 
   std::filesystem::path path;
@@ -89,7 +60,7 @@ struct Tokenizer::State {
   TokenDecoder decoder;
   size_t vocab_size;
   std::vector<std::string> notes;
-  mutable ScratchPool pool;
+  mutable EncodeScratchPool pool;
 };
 
 Tokenizer::State::State(const std::filesystem::path& file, std::string content_hash,
@@ -128,7 +99,7 @@ std::optional<uint32_t> Tokenizer::State::token_id(std::string_view token) const
   return model.token_id(token);
 }
 
-void Tokenizer::State::encode_word(std::string_view word, Scratch& scratch,
+void Tokenizer::State::encode_word(std::string_view word, EncodeScratch& scratch,
                                    std::vector<uint32_t>& ids) const {
   if (pre_tokenizer.byte_level()) return encode_piece(word, scratch, ids);
   for (size_t begin = 0; begin < word.size();) {
@@ -138,7 +109,7 @@ void Tokenizer::State::encode_word(std::string_view word, Scratch& scratch,
   }
 }
 
-void Tokenizer::State::encode_piece(std::string_view word, Scratch& scratch,
+void Tokenizer::State::encode_piece(std::string_view word, EncodeScratch& scratch,
                                     std::vector<uint32_t>& ids) const {
   if (scratch.cache.find(word, ids)) return;
   const size_t start = ids.size();
@@ -152,7 +123,7 @@ void Tokenizer::State::encode_piece(std::string_view word, Scratch& scratch,
   scratch.cache.store(word, ids.data() + start, ids.size() - start);
 }
 
-void Tokenizer::State::encode_text(std::string_view text, bool first, Scratch& scratch,
+void Tokenizer::State::encode_text(std::string_view text, bool first, EncodeScratch& scratch,
                                    std::vector<uint32_t>& ids) const {
   std::string rewritten;
   if (!normalizer.is_identity()) {
@@ -201,7 +172,7 @@ std::vector<uint32_t> Tokenizer::encode(std::string_view text, bool add_special_
   std::vector<uint32_t> ids;
   ids.reserve(text.size() / 4 + 2);
   if (add_special_tokens) ids = state.post.before;
-  std::unique_ptr<Scratch> scratch = state.pool.take();
+  std::unique_ptr<EncodeScratch> scratch = state.pool.take();
   for (const AddedTokenFinder::Segment& part : state.raw_finder.split(text)) {
     if (part.token != nullptr) {
       ids.push_back(part.token->id);

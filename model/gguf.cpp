@@ -13,13 +13,13 @@
 namespace model {
 namespace {
 
-constexpr uint64_t kMaxRecords = 65536;  // tensors, entries
+constexpr uint64_t kMaxGgufRecords = 65536;  // tensors, entries
 constexpr uint64_t kMaxKeyBytes = 65535;
-constexpr uint64_t kMaxNameBytes = 63;
+constexpr uint64_t kMaxGgufNameBytes = 63;
 constexpr uint64_t kSmallestEntry = 8 + 1 + 4 + 1;           // key, type, value
 constexpr uint64_t kSmallestTensor = 8 + 1 + 4 + 8 + 4 + 8;  // name, extents, type, offset
-constexpr uint32_t kMaxDimensions = 4;
-constexpr uint64_t kMaxExtent = uint64_t{1} << 40;
+constexpr uint32_t kMaxGgufDimensions = 4;
+constexpr uint64_t kMaxGgufExtent = uint64_t{1} << 40;
 constexpr uint64_t kDefaultAlignment = 32, kMinAlignment = 8, kMaxAlignment = 4096;
 constexpr const char* kAlignmentKey = "general.alignment";
 
@@ -56,10 +56,10 @@ class Parser {
   uint64_t read_count(const char* what, uint64_t smallest) {
     const size_t at = in_.position();
     const uint64_t count = in_.number<uint64_t>(what);
-    const uint64_t most = std::min<uint64_t>(kMaxRecords, in_.remaining() / smallest);
+    const uint64_t most = std::min<uint64_t>(kMaxGgufRecords, in_.remaining() / smallest);
     if (count > most)
       in_.fail(at, what, fmt::format("at most {}", most), std::to_string(count),
-               most < kMaxRecords ? "no more fit into the rest of the file" : "");
+               most < kMaxGgufRecords ? "no more fit into the rest of the file" : "");
     return count;
   }
 
@@ -95,7 +95,7 @@ class Parser {
 
   void read_tensor(uint64_t index) {
     const size_t at = in_.position();
-    const std::string name(in_.string("tensor name", kMaxNameBytes));
+    const std::string name(in_.string("tensor name", kMaxGgufNameBytes));
     for (const char c : name)
       if (c <= ' ' || c > '~')
         in_.fail(at, fmt::format("name of tensor {}", index), "printable ASCII", in_.quoted(name));
@@ -103,13 +103,13 @@ class Parser {
     in_.set_place(name);
     GgufTensor tensor;
     const auto dimensions = in_.number<uint32_t>("number of dimensions");
-    if (dimensions < 1 || dimensions > kMaxDimensions)
-      in_.fail_at(name, "number of dimensions", fmt::format("1 to {}", kMaxDimensions),
+    if (dimensions < 1 || dimensions > kMaxGgufDimensions)
+      in_.fail_at(name, "number of dimensions", fmt::format("1 to {}", kMaxGgufDimensions),
                   std::to_string(dimensions));
     for (uint32_t i = 0; i < dimensions; ++i) {
       const auto extent = in_.number<uint64_t>("shape");
-      if (extent < 1 || extent > kMaxExtent)
-        in_.fail_at(name, "shape", fmt::format("extents from 1 to {}", kMaxExtent),
+      if (extent < 1 || extent > kMaxGgufExtent)
+        in_.fail_at(name, "shape", fmt::format("extents from 1 to {}", kMaxGgufExtent),
                     std::to_string(extent));
       tensor.shape.insert(tensor.shape.begin(), static_cast<int64_t>(extent));
     }

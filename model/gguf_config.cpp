@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "model/limits.h"
 #include "model/rope.h"
 
 namespace model {
@@ -16,17 +17,14 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int64_t kMaxExtent = int64_t{1} << 24;
-constexpr int64_t kMaxLayers = 1024;
-constexpr int64_t kMaxPosition = int64_t{1} << 31;
 constexpr const char* kPrefix = "llama.";
 constexpr const char* kRopeFrequencies = "rope_freqs.weight";
 
 // Keys without influence on this program.
-constexpr std::string_view kHarmless[] = {"rope.scaling.finetuned", "tensor_data_layout"};
+constexpr std::string_view kIgnoredMetadata[] = {"rope.scaling.finetuned", "tensor_data_layout"};
 
 // Keys that change what the model computes, and the value at which they do not.
-constexpr std::pair<const char*, double> kUnsupported[] = {
+constexpr std::pair<const char*, double> kUnsupportedMetadata[] = {
     {"expert_count", 0},
     {"expert_used_count", 0},
     {"attention.sliding_window", 0},
@@ -71,7 +69,8 @@ class ConfigMaker {
     for (const auto& [key, value] : metadata_.values()) {
       if (!key.starts_with(kPrefix)) continue;
       const std::string name = key.substr(std::string_view(kPrefix).size());
-      if (!used_.contains(name) && std::ranges::find(kHarmless, name) == std::end(kHarmless))
+      if (!used_.contains(name) &&
+          std::ranges::find(kIgnoredMetadata, name) == std::end(kIgnoredMetadata))
         keys.push_back(key);
     }
     return keys;
@@ -90,7 +89,7 @@ class ConfigMaker {
   }
 
   void refuse_unsupported() {
-    for (const auto& [name, neutral] : kUnsupported) {
+    for (const auto& [name, neutral] : kUnsupportedMetadata) {
       if (!metadata_.contains(key(name))) continue;
       const GgufValue& value = metadata_.values().at(key(name));
       const bool real = value.type == GgufType::f32 || value.type == GgufType::f64;

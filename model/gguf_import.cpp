@@ -16,9 +16,9 @@ namespace {
 
 using core::ExitCode;
 
-constexpr std::pair<const char*, const char*> kTop[] = {
+constexpr std::pair<const char*, const char*> kGgufTop[] = {
     {"embed", "token_embd"}, {"norm", "output_norm"}, {"lm_head", "output"}};
-constexpr std::pair<const char*, const char*> kInLayer[] = {
+constexpr std::pair<const char*, const char*> kGgufInLayer[] = {
     {"attn_norm", "attn_norm"}, {"attn.q", "attn_q"},      {"attn.k", "attn_k"},
     {"attn.v", "attn_v"},       {"attn.o", "attn_output"}, {"mlp_norm", "ffn_norm"},
     {"mlp.gate", "ffn_gate"},   {"mlp.up", "ffn_up"},      {"mlp.down", "ffn_down"}};
@@ -27,12 +27,12 @@ constexpr std::pair<const char*, const char*> kInLayer[] = {
 std::string gguf_name_of_path(const std::string& path) {
   const size_t suffix = path.rfind('.');
   std::string stem = path.substr(0, suffix), prefix;
-  std::span<const std::pair<const char*, const char*>> names = kTop;
+  std::span<const std::pair<const char*, const char*>> names = kGgufTop;
   if (stem.starts_with("layers.")) {
     const size_t dot = stem.find('.', 7);
     prefix = "blk." + stem.substr(7, dot - 7) + ".";
     stem = stem.substr(dot + 1);
-    names = kInLayer;
+    names = kGgufInLayer;
   }
   for (const auto& [ours, theirs] : names)
     if (stem == ours) return prefix + theirs + path.substr(suffix);

@@ -20,7 +20,7 @@ constexpr const char* kTokens = "tokenizer.ggml.tokens";
 // What stands in tokenizer.ggml.token_type.
 enum TokenType : int64_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
 
-struct Kind {
+struct PreTokenizerKind {
   std::string_view pre;  // tokenizer.ggml.pre
   const char* split;     // regular expression of the pieces; null: that of GPT-2
   bool digits;           // every digit is a piece
@@ -34,10 +34,10 @@ constexpr const char* kLlama3Split =
 constexpr const char* kQwen2Split =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::array kKinds = {
-    Kind{"gpt-2", nullptr, false, false, false, false},
-    Kind{"smollm", nullptr, true, false, false, false},
-    Kind{"llama-bpe", kLlama3Split, false, false, true, true},
-    Kind{"qwen2", kQwen2Split, false, true, false, false},
+    PreTokenizerKind{"gpt-2", nullptr, false, false, false, false},
+    PreTokenizerKind{"smollm", nullptr, true, false, false, false},
+    PreTokenizerKind{"llama-bpe", kLlama3Split, false, false, true, true},
+    PreTokenizerKind{"qwen2", kQwen2Split, false, true, false, false},
 };
 
 json byte_level(bool use_regex) {
@@ -47,7 +47,7 @@ json byte_level(bool use_regex) {
           {"use_regex", use_regex}};
 }
 
-json pre_tokenizer(const Kind& kind) {
+json pre_tokenizer(const PreTokenizerKind& kind) {
   json steps = json::array();
   if (kind.digits) steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
   if (kind.split != nullptr)
@@ -61,7 +61,7 @@ json pre_tokenizer(const Kind& kind) {
 
 class TokenizerMaker {
  public:
-  TokenizerMaker(const GgufMetadata& metadata, int64_t vocab_size, const Kind& kind)
+  TokenizerMaker(const GgufMetadata& metadata, int64_t vocab_size, const PreTokenizerKind& kind)
       : metadata_(metadata), kind_(kind) {
     tokens_ = list<std::string>(kTokens, &GgufMetadata::strings);
     merges_ = list<std::string>("tokenizer.ggml.merges", &GgufMetadata::strings);
@@ -179,14 +179,15 @@ class TokenizerMaker {
   }
 
   const GgufMetadata& metadata_;
-  const Kind& kind_;
+  const PreTokenizerKind& kind_;
   std::vector<std::string> tokens_, merges_;
   std::vector<int64_t> types_;
 };
 
 std::string pre_names() {
   std::string names;
-  for (const Kind& kind : kKinds) names.append(names.empty() ? "" : ", ").append(kind.pre);
+  for (const PreTokenizerKind& kind : kKinds)
+    names.append(names.empty() ? "" : ", ").append(kind.pre);
   return names;
 }
 
@@ -203,7 +204,7 @@ GgufTokenizer gguf_tokenizer(const GgufMetadata& metadata, int64_t vocab_size) {
   const std::string model = metadata.string("tokenizer.ggml.model").value_or("nothing");
   if (model != "gpt2") return refused("tokenizer.ggml.model", "gpt2", model);
   const std::string pre = metadata.string("tokenizer.ggml.pre").value_or("nothing");
-  const auto kind = std::ranges::find(kKinds, pre, &Kind::pre);
+  const auto kind = std::ranges::find(kKinds, pre, &PreTokenizerKind::pre);
   if (kind == kKinds.end()) return refused("tokenizer.ggml.pre", pre_names(), pre);
   if (metadata.boolean("tokenizer.ggml.add_space_prefix").value_or(false))
     return refused("tokenizer.ggml.add_space_prefix", "false", "true");

@@ -12,15 +12,13 @@
 #include "core/json.h"
 #include "model/hf_json.h"
 #include "model/hf_rope.h"
+#include "model/limits.h"
 
 namespace model {
 namespace {
 
 constexpr uint64_t kMaxFileBytes = uint64_t{16} << 20;
-constexpr int64_t kMaxExtent = int64_t{1} << 24;  // of any one dimension of a weight
-constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxPairs = int64_t{1} << 22;  // of all layers and kv heads together
-constexpr int64_t kMaxPosition = int64_t{1} << 31;
 constexpr int64_t kMaxTokenId = INT32_MAX;
 
 // What the families differ in. Absent values are those of Hugging Face transformers.

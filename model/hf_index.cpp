@@ -6,12 +6,11 @@
 
 #include "core/json.h"
 #include "model/hf_json.h"
+#include "model/limits.h"
 
 namespace model {
 namespace {
 
-constexpr size_t kMaxTensors = 65'536;
-constexpr size_t kMaxNameBytes = 512;
 constexpr size_t kMaxFileNameBytes = 255;
 
 // Why so strict: the name comes from a file that somebody else wrote, and is opened.
@@ -33,9 +32,9 @@ HfIndex parse_hf_index(const std::string& path, const std::string& text) {
              std::to_string(listed->size()));
   HfIndex index;
   for (const auto& [tensor, file] : listed->items()) {
-    if (tensor.size() > kMaxNameBytes)
+    if (tensor.size() > kMaxTensorNameBytes)
       weight_map.fail(tensor.substr(0, 64) + "...",
-                      fmt::format("a name of at most {} bytes", kMaxNameBytes),
+                      fmt::format("a name of at most {} bytes", kMaxTensorNameBytes),
                       std::to_string(tensor.size()));
     if (!file.is_string()) weight_map.fail(tensor, "a file name", shown(file));
     if (!is_plain_name(file.get_ref<const std::string&>()))

@@ -1,4 +1,5 @@
 #include "model/hf_rope.h"
+#include "model/limits.h"
 
 #include <fmt/format.h>
 
@@ -12,7 +13,6 @@ namespace {
 
 using Type = RopeParameters::Type;
 
-constexpr int64_t kMaxPosition = int64_t{1} << 31;
 constexpr double kMaxFactor = 1e6;
 constexpr std::array kTypes = {
     std::pair{"default", Type::standard}, std::pair{"linear", Type::linear},

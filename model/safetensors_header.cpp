@@ -11,6 +11,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "model/limits.h"
 #include "model/safetensors.h"
 
 namespace model {
@@ -21,8 +22,6 @@ using core::Fault;
 
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
-constexpr size_t kMaxTensors = 65'536;
-constexpr size_t kMaxNameBytes = 512;
 constexpr size_t kMaxDimensions = 64;
 constexpr const char* kMetadataKey = "__metadata__";
 
@@ -119,12 +118,12 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   void begin_entry(const std::string& name) {
-    if (name.size() > kMaxNameBytes)
+    if (name.size() > kMaxTensorNameBytes)
       core::fail(ExitCode::kBadData,
                  {.path = path_,
                   .place = name.substr(0, 64) + "...",
                   .field = "tensor name",
-                  .expected = "at most " + std::to_string(kMaxNameBytes) + " bytes",
+                  .expected = "at most " + std::to_string(kMaxTensorNameBytes) + " bytes",
                   .found = std::to_string(name.size())});
     name_ = name;
     entry_ = {};

@@ -10,7 +10,7 @@
 namespace model {
 namespace {
 
-constexpr size_t kMaxRecords = 64;
+constexpr size_t kMaxMembers = 64;
 constexpr uint32_t kLocalMagic = 0x04034b50, kCentralMagic = 0x02014b50, kEndMagic = 0x06054b50;
 constexpr size_t kLocalBytes = 30, kCentralBytes = 46, kEndBytes = 22, kMaxComment = 65'535;
 
@@ -61,7 +61,7 @@ StoredZip::StoredZip(const std::string& path, std::string_view file) : path_(pat
   const size_t end = find_end();
   const uint32_t count = little_endian(file_, end + 10, 2);
   size_t at = little_endian(file_, end + 16, 4);
-  if (count > kMaxRecords) refuse("", "at most 64 records", std::to_string(count));
+  if (count > kMaxMembers) refuse("", "at most 64 records", std::to_string(count));
   for (uint32_t i = 0; i < count; ++i) at = add_record(at);
 }
 

@@ -13,15 +13,14 @@ namespace {
 constexpr size_t kMaxStack = 256, kMaxMemo = 256, kMaxNodes = 4096;
 constexpr char kRebuild[] = "torch._utils _rebuild_tensor_v2";
 
+enum class NodeKind { integer, text, global, tuple, dictionary, storage, call };
+
 struct Node {
-  enum class Kind { integer, text, global, tuple, dictionary, storage, call };
-  Kind kind = Kind::integer;
+  NodeKind kind = NodeKind::integer;
   int64_t number = 0;
   std::string text = {};            // of text; "module name" of global
   std::vector<Node> children = {};  // of tuple and storage; of call: what is called, its arguments
 };
-
-using Kind = Node::Kind;
 
 class Machine {
  public:
@@ -55,22 +54,22 @@ class Machine {
       case 'c': {
         std::string name = line();
         name += " " + line();
-        return push({.kind = Kind::global, .text = std::move(name)});
+        return push({.kind = NodeKind::global, .text = std::move(name)});
       }
       case '(':
         return marks_.push_back(stack_.size());
       case 't':
         return tuple_from_mark();
       case ')':
-        return push({.kind = Kind::tuple});
+        return push({.kind = NodeKind::tuple});
       case 0x85:
       case 0x86:
       case 0x87:
         return tuple(code - 0x84U);
       case '}':
-        return push({.kind = Kind::dictionary});
+        return push({.kind = NodeKind::dictionary});
       case 'X':
-        return push({.kind = Kind::text, .text = std::string(take(little_endian(4)))});
+        return push({.kind = NodeKind::text, .text = std::string(take(little_endian(4)))});
       case 'J':
         return push({.number = static_cast<int32_t>(little_endian(4))});
       case 'K':
@@ -84,11 +83,12 @@ class Machine {
         return push({.number = code == 0x88});
       case 'Q': {
         Node id = pop();
-        return push({.kind = Kind::storage, .children = {std::move(id)}});
+        return push({.kind = NodeKind::storage, .children = {std::move(id)}});
       }
       case 'R': {
         Node arguments = pop(), function = pop();
-        return push({.kind = Kind::call, .children = {std::move(function), std::move(arguments)}});
+        return push(
+            {.kind = NodeKind::call, .children = {std::move(function), std::move(arguments)}});
       }
       case 'q':
         return remember(little_endian(1));
@@ -138,7 +138,7 @@ class Machine {
     return top;
   }
   void tuple(size_t count) {
-    Node node{.kind = Kind::tuple, .children = std::vector<Node>(count)};
+    Node node{.kind = NodeKind::tuple, .children = std::vector<Node>(count)};
     for (size_t i = count; i-- > 0;) node.children[i] = pop();
     push(std::move(node));
   }
@@ -172,9 +172,9 @@ class Machine {
 
 std::vector<int64_t> integers(const Machine& machine, const Node& tuple) {
   std::vector<int64_t> values;
-  if (tuple.kind != Kind::tuple) machine.refuse("no sizes");
+  if (tuple.kind != NodeKind::tuple) machine.refuse("no sizes");
   for (const Node& child : tuple.children) {
-    if (child.kind != Kind::integer || child.number < 0) machine.refuse("sizes that are none");
+    if (child.kind != NodeKind::integer || child.number < 0) machine.refuse("sizes that are none");
     values.push_back(child.number);
   }
   return values;
@@ -204,16 +204,16 @@ void append_tuple(std::string& pickle, const std::vector<int64_t>& values) {
 TorchStorageView parse_torch_pickle(const std::string& path, std::string_view pickle) {
   Machine machine(path, pickle);
   const Node top = machine.run();
-  if (top.kind != Kind::call || top.children[0].kind != Kind::global ||
-      top.children[0].text != kRebuild || top.children[1].kind != Kind::tuple)
+  if (top.kind != NodeKind::call || top.children[0].kind != NodeKind::global ||
+      top.children[0].text != kRebuild || top.children[1].kind != NodeKind::tuple)
     machine.refuse("another object");
   const std::vector<Node>& arguments = top.children[1].children;
-  if (arguments.size() < 4 || arguments[0].kind != Kind::storage ||
-      arguments[1].kind != Kind::integer || arguments[1].number < 0)
+  if (arguments.size() < 4 || arguments[0].kind != NodeKind::storage ||
+      arguments[1].kind != NodeKind::integer || arguments[1].number < 0)
     machine.refuse("a tensor of another form");
   const Node& id = arguments[0].children[0];
-  if (id.kind != Kind::tuple || id.children.size() < 3 || id.children[0].text != "storage" ||
-      id.children[1].kind != Kind::global || id.children[2].kind != Kind::text)
+  if (id.kind != NodeKind::tuple || id.children.size() < 3 || id.children[0].text != "storage" ||
+      id.children[1].kind != NodeKind::global || id.children[2].kind != NodeKind::text)
     machine.refuse("a storage of another form");
   const std::string& type = id.children[1].text;
   TorchStorageView view{.type = type.starts_with("torch ") ? type.substr(6) : type,
