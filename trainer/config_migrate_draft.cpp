@@ -15,9 +15,13 @@ namespace {
 
 using Kind = YamlNode::Kind;
 
-constexpr std::array<std::string_view, 11> kSections = {
-    "general",   "model",       "mla",         "data_stages", "validation", "tokens",
-    "optimizer", "parallelism", "checkpoints", "watchdog",    "logging"};
+// Of our configuration, in its order.
+std::vector<std::string> section_names() {
+  std::vector<std::string> names;
+  const Config config;
+  Config::fields(config, [&](const auto&, const Key& key) { names.emplace_back(key.name); });
+  return names;
+}
 
 // Sections that only nanotron has among those whose files are read here.
 constexpr std::array<std::string_view, 8> kNanotronSections = {
@@ -113,9 +117,10 @@ void MigrationDraft::flatten(const YamlNode& node, const std::string& prefix,
 void MigrationDraft::read_override(const std::string& text) {
   const size_t equals = text.find('=');
   const auto section = text.substr(0, std::min(text.find('.'), text.size()));
+  const auto sections = section_names();
   const bool is_key = equals != std::string::npos && text.find('\n') == std::string::npos &&
                       section.size() < equals &&
-                      std::find(kSections.begin(), kSections.end(), section) != kSections.end();
+                      std::find(sections.begin(), sections.end(), section) != sections.end();
   if (!is_key)
     core::fail(core::ExitCode::kUsage, {.path = "mha2mla config",
                                         .field = "--migrate",
@@ -145,10 +150,7 @@ std::string MigrationDraft::word(std::string_view theirs, std::string_view other
   const ForeignKey* key = find(theirs);
   if (key == nullptr) return std::string(otherwise);
   if (key->value.kind != Kind::kScalar) refuse(*key, "one value");
-  std::string text = key->value.text;
-  for (char& c : text)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return text;
+  return lower_case(key->value.text);
 }
 
 std::optional<int64_t> MigrationDraft::integer(std::string_view theirs, int64_t least) const {
@@ -226,7 +228,7 @@ std::string MigrationDraft::with_places(const std::string& errors) const {
 
 Migration MigrationDraft::finish() {
   ConfigTree tree;
-  for (const std::string_view section : kSections)
+  for (const std::string& section : section_names())
     for (const auto& [ours, yaml] : values_)
       if (ours.starts_with(fmt::format("{}.", section))) tree.insert(ours, yaml);
   result_.yaml = header() + tree.yaml();

@@ -13,13 +13,6 @@ namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return result;
-}
-
 std::string describe_range(const Key& key, const std::string& kind) {
   const bool has_min = std::isfinite(key.min), has_max = std::isfinite(key.max);
   if (has_min && has_max)
@@ -31,6 +24,13 @@ std::string describe_range(const Key& key, const std::string& kind) {
 }
 
 }  // namespace
+
+std::string lower_case(std::string_view text) {
+  std::string result(text);
+  for (char& c : result)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return result;
+}
 
 std::optional<int64_t> parse_integer(std::string_view text) {
   const std::string_view digits = text.starts_with('-') ? text.substr(1) : text;
@@ -69,7 +69,7 @@ bool looks_typed(std::string_view text) {
   static constexpr std::array<std::string_view, 17> kWords = {
       "",     "true", "false", "yes",   "no", "on", "off", "null", "~",
       ".inf", ".nan", "-.inf", "+.inf", "y",  "n",  "inf", "nan"};
-  const std::string word = lower(text);
+  const std::string word = lower_case(text);
   if (std::find(kWords.begin(), kWords.end(), word) != kWords.end()) return true;
   std::string_view number = word;
   if (number[0] == '+' || number[0] == '-') number.remove_prefix(1);

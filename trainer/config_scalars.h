@@ -24,6 +24,9 @@ std::optional<double> parse_duration(std::string_view text);
 // An unquoted word that YAML readers take for a boolean, a number or null: "yes", "12", ".inf".
 bool looks_typed(std::string_view text);
 
+// ASCII letters in lower case, all else as it is.
+std::string lower_case(std::string_view text);
+
 // "integer > 0", "number in [0, 1)", "one of a | b".
 std::string describe_integer(const Key& key);
 std::string describe_number(const Key& key);
