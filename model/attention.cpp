@@ -26,10 +26,7 @@ Value with_past(const Value& rows, CacheRows* cache) {
 
 Attention::Attention(const LlamaConfig& config, const AttentionSpec& spec, int64_t layer,
                      ag::ParamStore& params)
-    : prefix_("layers." + std::to_string(layer) + ".attn."),
-      layer_(layer),
-      config_(config),
-      spec_(spec) {
+    : prefix_(layer_prefix(layer) + "attn."), layer_(layer), config_(config), spec_(spec) {
   q_norm_ = params.find(prefix_ + "q_norm.weight");
   k_norm_ = params.find(prefix_ + "k_norm.weight");
   q_ = projection(params, "q");

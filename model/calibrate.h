@@ -1,4 +1,4 @@
-// Pair norms of queries and keys over calibration windows (section 1.4),.
+// Pair norms of queries and keys over calibration windows (section 1.4).
 #pragma once
 
 #include <filesystem>

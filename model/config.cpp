@@ -126,4 +126,8 @@ int64_t layer_of(const std::string& path) {
   return std::stoll(path.substr(kLayers.size()));
 }
 
+const char* output_path(const LlamaConfig& config) {
+  return config.tie_word_embeddings ? "embed.weight" : "lm_head.weight";
+}
+
 }  // namespace model

@@ -106,4 +106,7 @@ std::vector<ParameterShape> parameter_shapes(const ModelSpec& spec);
 std::string layer_prefix(int64_t layer);
 int64_t layer_of(const std::string& path);
 
+// Of the output matrix: the embedding's where they are tied.
+const char* output_path(const LlamaConfig& config);
+
 }  // namespace model

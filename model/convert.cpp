@@ -16,12 +16,6 @@ namespace {
 
 using Matrix = std::vector<double>;  // row-major
 
-Matrix to_double(const ag::Tensor& t) {
-  ag::Tensor wide = ag::Tensor::empty(t.shape(), ag::DType::f64);
-  ag::kernels(t.device()).cast(wide.view(), t);
-  return wide.to_host<double>();
-}
-
 ag::Tensor to_float(const ag::Shape& shape, const Matrix& values) {
   ag::Tensor t = ag::Tensor::empty(shape, ag::DType::f32);
   ag::kernels(t.device()).cast(t.view(), ag::Tensor::from_host<double>(shape, values));

@@ -4,17 +4,10 @@
 
 #include <vector>
 
-#include "autograd/kernels/kernels.h"
 #include "core/error.h"
 
 namespace model {
 namespace {
-
-std::vector<double> to_double(const ag::Tensor& t) {
-  ag::Tensor wide = ag::Tensor::empty(t.shape(), ag::DType::f64);
-  ag::kernels(t.device()).cast(wide.view(), t);
-  return wide.to_host<double>();
-}
 
 // up [n, C] times down [C, d].
 ag::Tensor product(const ag::Tensor& up, const ag::Tensor& down) {
@@ -53,7 +46,7 @@ Model expand_to_dense(const Model& model, const std::string& origin) {
   for (size_t l = 0; l < model.spec.attention.size(); ++l) {
     const LatentMethod method = model.spec.attention[l].method;
     if (method == LatentMethod::none) continue;
-    const std::string prefix = fmt::format("layers.{}.attn.", l);
+    const std::string prefix = layer_prefix(static_cast<int64_t>(l)) + "attn.";
     const auto move = [&](const char* from, const char* to) {
       auto node = dense.weights.extract(prefix + from);
       if (node.empty()) return;

@@ -77,8 +77,7 @@ class Table {
     const auto is = [&](const char* part) { return p.path.find(part) != std::string::npos; };
     if (!is(".attn.q.") && !is(".attn.k.") && !is(".attn.v.")) return false;
     const std::string suffix = p.path.substr(p.path.rfind('.') + 1);
-    const AttentionSpec& layer =
-        spec_.attention[static_cast<size_t>(std::stoll(p.path.substr(sizeof "layers." - 1)))];
+    const AttentionSpec& layer = spec_.attention[static_cast<size_t>(layer_of(p.path))];
     if (is(".attn.q.")) {
       const Rows rows =
           split_rows(layer, c.num_attention_heads / c.num_key_value_heads, c.head_dim);

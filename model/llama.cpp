@@ -32,7 +32,7 @@ Llama::Llama(const Model& model, const LlamaOptions& options)
   for (ag::Param& p : params_.all()) params_.load(p, model.weights.at(p.name));
   embed_ = &params_.at("embed.weight");
   norm_ = &params_.at("norm.weight");
-  head_ = spec_.config.tie_word_embeddings ? embed_ : &params_.at("lm_head.weight");
+  head_ = &params_.at(output_path(spec_.config));
   for (size_t layer = 0; layer < spec_.attention.size(); ++layer)
     blocks_.emplace_back(spec_.config, spec_.attention[layer], static_cast<int64_t>(layer),
                          params_);

@@ -24,10 +24,6 @@ void load(ag::ParamStore& params, WeightReader& weights) {
   for (ag::Param& p : params.all()) params.load(p, weights.load(p.name));
 }
 
-const char* head_path(const LlamaConfig& config) {
-  return config.tie_word_embeddings ? "embed.weight" : "lm_head.weight";
-}
-
 std::vector<ag::Tensor> embedded(WeightReader& weights, ag::DType compute,
                                  const std::vector<TextBatch>& texts) {
   ag::ParamStore params(declarations(weights.spec(), "embed.weight"), compute);
@@ -100,8 +96,8 @@ std::vector<ag::Tensor> streamed_hidden(WeightReader& weights, ag::DType compute
 }
 
 Head::Head(WeightReader& weights, ag::DType compute)
-    : params_(declarations(weights.spec(), head_path(weights.spec().config)), compute),
-      weight_(&params_.at(head_path(weights.spec().config))) {
+    : params_(declarations(weights.spec(), output_path(weights.spec().config)), compute),
+      weight_(&params_.at(output_path(weights.spec().config))) {
   load(params_, weights);
 }
 

@@ -8,21 +8,19 @@
 #include "core/error.h"
 
 namespace model {
-namespace {
 
-// Singular vectors are defined up to sign; LAPACK's choice depends on its kernels. Ours does not.
-void fix_signs(Svd& s) {
-  for (int64_t i = 0; i < s.k; ++i) {
-    double* row = s.zt.data() + i * s.columns;
+void fix_signs(std::vector<double>& up, std::vector<double>& down, int64_t count) {
+  const int64_t columns = static_cast<int64_t>(down.size()) / count;
+  for (int64_t i = 0; i < count; ++i) {
+    double* row = down.data() + i * columns;
     const double* largest = std::max_element(
-        row, row + s.columns, [](double a, double b) { return std::abs(a) < std::abs(b); });
+        row, row + columns, [](double a, double b) { return std::abs(a) < std::abs(b); });
     if (*largest >= 0) continue;
-    for (int64_t j = 0; j < s.columns; ++j) row[j] = -row[j];
-    for (int64_t j = 0; j < s.rows; ++j) s.u[static_cast<size_t>(j * s.k + i)] *= -1;
+    for (int64_t j = 0; j < columns; ++j) row[j] = -row[j];
+    for (size_t j = static_cast<size_t>(i); j < up.size(); j += static_cast<size_t>(count))
+      up[j] = -up[j];
   }
 }
-
-}  // namespace
 
 void require_finite(const std::vector<double>& x) {
   for (const double value : x)
@@ -46,7 +44,7 @@ Svd svd(const std::vector<double>& x, int64_t rows, int64_t columns) {
     core::fail(core::ExitCode::kNumerical, {.field = "svd",
                                             .expected = "convergence",
                                             .found = "LAPACK info " + std::to_string(info)});
-  fix_signs(s);
+  fix_signs(s.u, s.zt, s.k);
   return s;
 }
 

@@ -19,6 +19,11 @@ struct Svd {
 // Throws kNumerical for a NaN or infinity.
 void require_finite(const std::vector<double>& x);
 
+// Singular vectors are defined up to sign; LAPACK's choice depends on its kernels. Ours does not:
+// in each row of `down` [count, columns] the largest entry is positive. A row and its column of
+// `up` [rows, count] turn together. Requires: count >= 1.
+void fix_signs(std::vector<double>& up, std::vector<double>& down, int64_t count);
+
 // Throws kNumerical when X is not finite or LAPACK does not converge.
 Svd svd(const std::vector<double>& x, int64_t rows, int64_t columns);
 

@@ -115,18 +115,6 @@ Matrix product(const Matrix& a, const Matrix& b, CBLAS_TRANSPOSE b_is, int64_t m
   return out;
 }
 
-// Row i of `down` and column i of `up` change their sign if the row's largest entry is negative.
-void fix_signs(LeadingFactors& f, int64_t columns, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    double* row = f.down.data() + i * columns;
-    if (*std::max_element(row, row + columns,
-                          [](double a, double b) { return std::abs(a) < std::abs(b); }) >= 0)
-      continue;
-    for (int64_t j = 0; j < columns; ++j) row[j] = -row[j];
-    for (size_t j = size(i); j < f.up.size(); j += size(count)) f.up[j] = -f.up[j];
-  }
-}
-
 }  // namespace
 
 LeadingFactors leading_factors_of_svd(const Matrix& x, int64_t rows, int64_t columns,
@@ -174,7 +162,7 @@ LeadingFactors leading_factors(const Matrix& x, int64_t rows, int64_t columns, i
         f.up[size(i * count + j)] = vectors[size(j * rows + i)] * sigma;
     }
   }
-  fix_signs(f, columns, count);
+  fix_signs(f.up, f.down, count);
   f.norm_squared = sum_of_squares(x.data(), rows * columns);
   f.lost_squared = sum_of_squares(f.sigma.data() + count, k - count);
   f.from_gram = true;

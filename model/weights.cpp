@@ -1,6 +1,14 @@
 #include "model/weights.h"
 
+#include "autograd/kernels/kernels.h"
+
 namespace model {
+
+std::vector<double> to_double(const ag::Tensor& tensor) {
+  ag::Tensor wide = ag::Tensor::empty(tensor.shape(), ag::DType::f64);
+  ag::kernels(tensor.device()).cast(wide.view(), tensor);
+  return wide.to_host<double>();
+}
 
 void check_shapes(const ModelSpec& spec, const std::map<std::string, ag::Shape>& shapes,
                   const std::string& origin) {

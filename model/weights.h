@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "autograd/core/tensor.h"
 #include "model/config.h"
@@ -16,6 +17,9 @@ struct Model {
   ModelSpec spec;
   Weights weights;
 };
+
+// The elements in float64, row by row.
+std::vector<double> to_double(const ag::Tensor& tensor);
 
 // Throws kBadData naming `origin` (a file or folder) when a path is missing, superfluous, or has
 // another shape than the spec wants, or when the spec has a latent in a model with QK-norm.
