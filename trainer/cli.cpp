@@ -14,7 +14,6 @@
 #include "autograd/kernels/kernels.h"
 #include "core/error.h"
 #include "core/failpoint.h"
-#include "core/text.h"
 #include "core/trace_file.h"
 #include "trainer/affinity.h"
 #include "trainer/comm.h"
@@ -196,7 +195,7 @@ void run(const Request& request, Comm& comm) {
     return;
   }
   const std::string verb = request.verb->name;
-  const bool trains = verb == "train" || verb == "sweep";  // on all ranks, and deals the threads
+  const bool trains = verb == "train" || verb == "sweep";  // on all ranks
   comm.run_agreed([&] {
     if (comm.size() > 1 && !trains)
       fail_usage(fmt::format("{} {}", kProgram, verb),
@@ -204,8 +203,8 @@ void run(const Request& request, Comm& comm) {
                   .expected = "1",
                   .found = std::to_string(comm.size()),
                   .hint = "only train and sweep run on several ranks: start it without mpirun"});
-    if (!trains)
-      ag::set_threads(plan_threads(read_affinity(), comm.local_size(), request.threads).threads);
+    // A run deals them anew, as its configuration wants them.
+    ag::set_threads(plan_threads(read_affinity(), comm.local_size(), request.threads).threads);
   });
   Session session{.comm = comm, .json = request.json};
   const nlohmann::json result = request.action(session);

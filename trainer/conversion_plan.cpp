@@ -3,10 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "autograd/kernels/kernels.h"
+#include "core/seconds.h"
 #include "core/text.h"
 #include "model/convert.h"
 #include "trainer/activation_memory.h"
@@ -35,11 +36,10 @@ SpecSizes spec_sizes(const model::ModelSpec& spec) {
     sizes.tensor = std::max(sizes.tensor, n);
     const int64_t layer = model::layer_of(p.path);
     if (layer >= 0) layers[static_cast<size_t>(layer)] += n;
-    if (layer >= 0 || p.path == "lm_head.weight") sizes.multiplied += n;
   }
   sizes.layer = *std::ranges::max_element(layers);
-  if (spec.config.tie_word_embeddings)
-    sizes.multiplied += unsign(spec.config.vocab_size * spec.config.hidden_size);
+  sizes.multiplied = std::accumulate(layers.begin(), layers.end(), uint64_t{0}) +
+                     unsign(spec.config.vocab_size * spec.config.hidden_size);  // the output
   return sizes;
 }
 
@@ -94,20 +94,13 @@ double measured_speed() {
   run();  // the first one starts threads
   const auto start = std::chrono::steady_clock::now();
   run();
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  return 2.0 * n * n * n / seconds.count();
+  return 2.0 * n * n * n / core::seconds_since(start);
 }
 
 }  // namespace
 
 uint64_t ConversionMemory::peak() const {
   return runtime + std::max({layer_pass, head_pass, factoring});
-}
-
-double ConversionPlan::seconds() const {
-  // The tridiagonal reduction waits for memory: measured at a twentieth of the speed of products.
-  constexpr double kEigenCost = 20;
-  return (products + kEigenCost * eigen) / measured_speed();
 }
 
 ConversionPlan plan_conversion(model::WeightReader& source, const model::ModelSpec& target,
@@ -136,16 +129,21 @@ ConversionPlan plan_conversion(model::WeightReader& source, const model::ModelSp
                               4 * kFloatBytes * v * unsign(kLogitRows),
                  .factoring = kFloatBytes * d * verdict,
                  .runtime = kRuntimeBytes};
-  plan.products = 2.0 * static_cast<double>(plan.tokens) *
-                  static_cast<double>(before.multiplied + after.multiplied);
+  // Floating-point operations in matrix products, and in eigenvalue problems.
+  double products = 2.0 * static_cast<double>(plan.tokens) *
+                    static_cast<double>(before.multiplied + after.multiplied);
+  double eigen = 0;
   uint64_t factoring = 0;
   for (const model::AttentionSpec& layer : target.attention)
     for (const Factored& f : factored_matrices(c, layer)) {
       factoring = std::max(factoring, factoring_bytes(f));
-      plan.products += 2 * gram_operations(f);  // float64 takes twice the time
-      plan.eigen += eigen_operations(f);
+      products += 2 * gram_operations(f);  // float64 takes twice the time
+      eigen += eigen_operations(f);
     }
   plan.memory.factoring += factoring;
+  // The tridiagonal reduction waits for memory: measured at a twentieth of the speed of products.
+  constexpr double kEigenCost = 20;
+  plan.seconds = (products + kEigenCost * eigen) / measured_speed();
   plan.source_bytes = stored_bytes(source);
   plan.disk_bytes = stored_bytes(model::ConvertedReader(source, target));
   return plan;
@@ -159,14 +157,14 @@ nlohmann::json to_json(const ConversionPlan& plan) {
           {"source_bytes", plan.source_bytes},
           {"disk_bytes", plan.disk_bytes},
           {"tokens", plan.tokens},
-          {"seconds", plan.seconds()}};
+          {"seconds", plan.seconds}};
 }
 
 std::string to_text(const ConversionPlan& plan) {
   return fmt::format(
       "needs about {} of memory, {} of disk and, beside reading {}, {} on this machine",
       core::format_bytes(plan.memory.peak()), core::format_bytes(plan.disk_bytes),
-      core::format_bytes(plan.source_bytes), core::format_duration(plan.seconds()));
+      core::format_bytes(plan.source_bytes), core::format_duration(plan.seconds));
 }
 
 }  // namespace trainer

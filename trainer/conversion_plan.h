@@ -25,16 +25,12 @@ struct ConversionPlan {
   ConversionMemory memory;
   uint64_t source_bytes = 0, disk_bytes = 0;  // of the weights, read and written
   int64_t tokens = 0;                         // that go through both models
-  double products = 0;                        // floating-point operations in matrix products
-  double eigen = 0;                           // and in eigenvalue problems
-
-  // On this machine, measured with one small product: the order of magnitude. Reading and writing
-  // come on top.
-  double seconds() const;
+  // On this machine: the order of magnitude. Reading and writing come on top.
+  double seconds = 0;
 };
 
-// `batch` windows go through a layer at once. Requires: `target` is a converted_spec() of the
-// source's.
+// `batch` windows go through a layer at once. Measures the machine with one small product.
+// Requires: `target` is a converted_spec() of the source's.
 ConversionPlan plan_conversion(model::WeightReader& source, const model::ModelSpec& target,
                                const std::vector<WindowSource>& sets, int64_t batch);
 

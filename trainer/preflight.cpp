@@ -33,7 +33,7 @@ struct Target {
   json report;
 };
 
-Target check_conversion(const Config& config, const model::Model& model) {
+Target check_conversion(const Config& config, const model::Model& model, PlanFor purpose) {
   const model::ModelSpec& source = model.spec;
   if (!config.mla) return {source, {{"converts", false}, {"reason", "no mla section"}}};
   if (source.is_converted())
@@ -46,10 +46,12 @@ Target check_conversion(const Config& config, const model::Model& model) {
                    {"cache_elements_per_token_before", source.cache_elements_per_token()},
                    {"cache_elements_per_token_after", target.spec.cache_elements_per_token()},
                    {"parameters_after", target.spec.parameter_count()}};
-  model::MemoryReader weights(model);
-  target.report["beside_the_source"] = to_json(
-      plan_conversion(weights, target.spec, calibration_windows(config, source.config.vocab_size),
-                      config.tokens.micro_batch_size));
+  if (purpose == PlanFor::kReport) {
+    model::MemoryReader weights(model);
+    target.report["beside_the_source"] = to_json(
+        plan_conversion(weights, target.spec, calibration_windows(config, source.config.vocab_size),
+                        config.tokens.micro_batch_size));
+  }
   return target;
 }
 
@@ -193,7 +195,7 @@ json check_threads(const Config& config, int ranks, json& warnings) {
 
 }  // namespace
 
-json preflight(const Config& config, int ranks) {
+json preflight(const Config& config, int ranks, PlanFor purpose) {
   const ShardPlan plan(config.parallelism.reduction_shards, ranks, 0);  // refuses too many ranks
   json warnings = config_warnings(config);
   const RunState run = check_run_folder(config);
@@ -212,7 +214,7 @@ json preflight(const Config& config, int ranks) {
         fmt::format("warning: tokens.sequence_length: {} is more than the {} positions that the "
                     "model was made for",
                     config.tokens.sequence_length, c.context_length()));
-  const Target target = check_conversion(config, source.model);
+  const Target target = check_conversion(config, source.model, purpose);
   report["conversion"] = target.report;
   report["data"] = check_training_data(config, c.vocab_size);
   report["validation"] = check_validation_data(config, c.vocab_size);

@@ -8,10 +8,15 @@
 
 namespace trainer {
 
+enum class PlanFor {
+  kStart,   // only what would stop the run
+  kReport,  // and what a conversion will need, which takes a measurement
+};
+
 // The report of `mha2mla validate`: {model, conversion, data, validation, run, disk, memory,
 // threads, warnings}. `ranks` are all taken to be on this node. Throws the first thing that would
 // stop the run: kBadConfig, kMissingInput (naming the command that makes what is missing),
 // kBadData, kPermission, kIo (disk), kOutOfMemory.
-nlohmann::json preflight(const Config& config, int ranks);
+nlohmann::json preflight(const Config& config, int ranks, PlanFor purpose);
 
 }  // namespace trainer

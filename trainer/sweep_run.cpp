@@ -109,7 +109,7 @@ class Group {
     std::optional<core::Error> failure;
     try {
       ranks_.run_agreed([&] {
-        if (root()) plan_of(options.config, t.config, ranks_.size());
+        if (root()) plan_of(options.config, t.config, ranks_.size(), PlanFor::kStart);
       });
       TrainingRun(t.config, options, session).execute();
     } catch (const AgreedError& e) {

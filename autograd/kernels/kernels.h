@@ -113,7 +113,7 @@ const Kernels& cpu_kernels(Isa isa);
 // One line each for the banner: which GEMM path runs f32 and bf16, number of threads, warnings.
 std::string describe_backend();
 
-// Threads of every kernel and library from here on.
+// Threads of every kernel and library from here on; comes before the first product.
 void set_threads(int threads);
 int threads();
 

@@ -134,11 +134,10 @@ std::string describe_backend() {
          std::to_string(threads()) + (threads() == 1 ? " thread" : " threads");
 }
 
-// Before the first product: under OMP_DYNAMIC a busy machine gives smaller teams than asked for, and
-// OpenBLAS waits for the missing threads for ever.
-[[maybe_unused]] const bool kTeamsAreWhole = (omp_set_dynamic(0), true);
-
 void set_threads(int threads) {
+  // Under OMP_DYNAMIC a busy machine gives smaller teams than asked for, and OpenBLAS waits for the
+  // missing threads for ever.
+  omp_set_dynamic(0);
   omp_set_num_threads(threads);
   set_gemm_threads(threads);
 }

@@ -3,13 +3,13 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "trainer/preflight.h"
 
 namespace trainer {
 
-nlohmann::json plan_of(const std::filesystem::path& config_path, const Config& config, int ranks) {
+nlohmann::json plan_of(const std::filesystem::path& config_path, const Config& config, int ranks,
+                       PlanFor purpose) {
   try {
-    return preflight(config, ranks);
+    return preflight(config, ranks, purpose);
   } catch (const core::Error& error) {
     constexpr std::string_view kNoFile = "error:";
     const std::string line = error.what();

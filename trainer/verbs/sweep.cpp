@@ -40,7 +40,8 @@ void check_trials(const SweepOptions& options, const SweepPlan& plan,
   session.comm.run_agreed([&] {
     if (session.comm.rank() != 0) return;
     for (const size_t t : selected)
-      plan_of(options.config, plan.trials[t].config, static_cast<int>(plan.ranks_per_trial));
+      plan_of(options.config, plan.trials[t].config, static_cast<int>(plan.ranks_per_trial),
+              PlanFor::kStart);
   });
   session.say(fmt::format("{} trials are fine; nothing was started", selected.size()));
 }

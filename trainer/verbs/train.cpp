@@ -59,7 +59,9 @@ nlohmann::json run_train(const TrainOptions& options, Session& session) {
   if (options.replay > 0) return run_replay(config, options, session);
   nlohmann::json plan;
   session.comm.run_agreed([&] {
-    if (session.comm.rank() == 0) plan = plan_of(options.config, config, session.comm.size());
+    if (session.comm.rank() == 0)
+      plan = plan_of(options.config, config, session.comm.size(),
+                     options.dry_run ? PlanFor::kReport : PlanFor::kStart);
   });
   if (options.dry_run) {
     session.say("configuration, model and data are fine; nothing was started");

@@ -75,8 +75,8 @@ struct GradientRow {
       __builtin_prefetch(gate + j + kAhead);
       __builtin_prefetch(up + j + kAhead);
       __builtin_prefetch(dy + j + kAhead);
-      __builtin_prefetch(dgate + j + kAhead);
-      __builtin_prefetch(dup + j + kAhead);
+      if (dgate != nullptr) __builtin_prefetch(dgate + j + kAhead);
+      if (dup != nullptr) __builtin_prefetch(dup + j + kAhead);
       const Two<W> d = load_two<W>(dy + j), g = load_two<W>(gate + j), u = load_two<W>(up + j);
       const Gradient<W> a = gradient_of<W>(d.a, g.a, u.a), b = gradient_of<W>(d.b, g.b, u.b);
       if (dgate != nullptr) put_two<W>(dgate + j, {a.gate, b.gate}, accumulate_gate);
