@@ -17,6 +17,7 @@
 
 #include "autograd/core/tensor.h"
 #include "autograd/kernels/kernels.h"
+#include "core/seconds.h"
 
 namespace {
 
@@ -79,7 +80,7 @@ double seconds_of(const ag::Kernels& kernels, Layer& x, const ag::AttentionShape
     kernels.attention_forward(x.out.view(), x.lse.view(), x.q.view(), x.k_rope.view(),
                               view(x.k_nope), x.v.view(), s);
   }
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return core::seconds_since(start);
 }
 
 double quantile(std::vector<double>& x, double part) {

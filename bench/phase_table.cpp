@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "autograd/kernels/kernels.h"
+#include "core/seconds.h"
 
 namespace bench {
 namespace {
@@ -37,7 +38,7 @@ template <class F>
 double seconds_of(F&& work) {
   const auto start = Clock::now();
   work();
-  return std::chrono::duration<double>(Clock::now() - start).count();
+  return core::seconds_since(start);
 }
 
 ag::Tensor filled(ag::DType dtype) {

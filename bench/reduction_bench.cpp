@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "autograd/kernels/kernels.h"
+#include "core/seconds.h"
 #include "trainer/comm.h"
 #include "trainer/gradient_reduction.h"
 
@@ -28,7 +29,7 @@ double seconds_of(trainer::Comm& comm, F&& work) {
   const auto begin = Clock::now();
   work();
   comm.barrier();
-  return std::chrono::duration<double>(Clock::now() - begin).count();
+  return core::seconds_since(begin);
 }
 
 }  // namespace

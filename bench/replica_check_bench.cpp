@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "autograd/kernels/kernels.h"
+#include "core/seconds.h"
 #include "trainer/replica_check.h"
 
 namespace {
@@ -46,8 +47,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
     trainer::state_digest(registry);
-    seconds.push_back(
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    seconds.push_back(core::seconds_since(start));
   }
   std::sort(seconds.begin(), seconds.end());
   const double median = seconds[seconds.size() / 2];

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "autograd/kernels/kernels.h"
+#include "core/seconds.h"
 #include "core/trace.h"
 #include "model/convert.h"
 #include "model/llama.h"
@@ -64,9 +65,7 @@ inline model::Model random_model(const std::string& shape, bool mla) {
   return {spec, weights};
 }
 
-inline double seconds_since(Clock::time_point t) {
-  return std::chrono::duration<double>(Clock::now() - t).count();
-}
+using core::seconds_since;
 
 class StepBench {
  public:

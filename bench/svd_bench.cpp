@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "autograd/kernels/kernels.h"
+#include "core/seconds.h"
 #include "model/svd.h"
 
 namespace {
@@ -51,7 +52,7 @@ Times medians(int repetitions, const std::function<void()>& work) {
     const std::clock_t cpu_start = std::clock();
     work();
     cpu.push_back(static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC);
-    wall.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    wall.push_back(core::seconds_since(start));
   }
   std::sort(wall.begin(), wall.end());
   std::sort(cpu.begin(), cpu.end());

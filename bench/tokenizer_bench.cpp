@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/seconds.h"
 #include "data/text_reader.h"
 #include "data/tokenizer.h"
 
@@ -45,7 +46,7 @@ double seconds_to_encode(const data::Tokenizer& tokenizer, const std::vector<std
           ids[i] = tokenizer.encode(texts[i], false);
       });
   }
-  return std::chrono::duration<double>(Clock::now() - start).count();
+  return core::seconds_since(start);
 }
 
 // Documents whose ids do not decode to them, and of those the ones whose decoded text has other

@@ -162,11 +162,14 @@ std::string manifest_hash(const std::filesystem::path& folder) {
   return core::hash_file_hex(folder / kManifestName);
 }
 
-json basic_provenance() {
+std::string host_name() {
   std::array<char, 256> host{};
-  if (::gethostname(host.data(), host.size() - 1) != 0) host = {'?'};
+  return ::gethostname(host.data(), host.size() - 1) == 0 ? host.data() : "?";
+}
+
+json basic_provenance() {
   return {{"program", std::string("mha2mla ") + kProgramVersion},
-          {"host", host.data()},
+          {"host", host_name()},
           {"time", utc_time()}};
 }
 

@@ -53,6 +53,9 @@ Manifest read_manifest(const std::filesystem::path& folder);
 // Identifies the manifest: the hash of its bytes.
 std::string manifest_hash(const std::filesystem::path& folder);
 
+// Of this machine; "?" if it does not say.
+std::string host_name();
+
 // {program, host, time}: what every writer records.
 nlohmann::json basic_provenance();
 

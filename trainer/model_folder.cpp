@@ -56,7 +56,8 @@ class SpecReader {
       if (is_parameter(name)) shapes.emplace(name, shape_of(name, entry));
     read_kept_pairs(config, spec.attention);
     for (size_t layer = 0; layer < spec.attention.size(); ++layer)
-      find_latent(fmt::format("layers.{}.attn.", layer), shapes, spec.attention[layer]);
+      find_latent(model::layer_prefix(static_cast<int64_t>(layer)) + "attn.", shapes,
+                  spec.attention[layer]);
     model::check_shapes(spec, shapes, folder_);
     return spec;
   }

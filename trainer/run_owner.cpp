@@ -2,10 +2,8 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <limits>
@@ -14,17 +12,13 @@
 
 #include "core/error.h"
 #include "trainer/json_files.h"
+#include "trainer/manifest.h"
 #include "trainer/report/lenient_json.h"
 
 namespace trainer {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string this_host() {
-  std::array<char, 256> host{};
-  return ::gethostname(host.data(), host.size() - 1) == 0 ? host.data() : "";
-}
 
 // Another process may have got the number of one that is gone; only the owner has the lock open.
 // A process of another user cannot be asked, and counts.
@@ -74,7 +68,7 @@ RunOwner find_owner(const fs::path& run_folder) {
       !(pid >= 1 && pid <= std::numeric_limits<pid_t>::max()))
     return {.seconds_since_update = owner.seconds_since_update};
   owner.pid = static_cast<int64_t>(pid);
-  owner.state = owner.host != this_host()   ? RunOwner::State::kElsewhere
+  owner.state = owner.host != host_name()   ? RunOwner::State::kElsewhere
                 : has_open(owner.pid, lock) ? RunOwner::State::kAlive
                                             : RunOwner::State::kGone;
   return owner;

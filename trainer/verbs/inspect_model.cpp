@@ -31,10 +31,8 @@ std::string kind_name(ModelKind kind) {
 
 // "layers.3.attn.q.weight" -> "layers.N.attn.q.weight"; equal rows of all layers become one.
 std::string path_of_any_layer(const std::string& path) {
-  constexpr std::string_view kPrefix = "layers.";
-  if (!path.starts_with(kPrefix)) return path;
-  const size_t dot = path.find('.', kPrefix.size());
-  return std::string(kPrefix) + "N" + path.substr(dot);
+  const int64_t layer = model::layer_of(path);
+  return layer < 0 ? path : "layers.N." + path.substr(model::layer_prefix(layer).size());
 }
 
 struct Row {

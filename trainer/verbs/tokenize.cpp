@@ -1,4 +1,3 @@
-#include "core/seconds.h"
 #include "data/tokenize_files.h"
 
 #include <chrono>
@@ -9,6 +8,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/progress.h"
+#include "core/seconds.h"
 #include "core/text.h"
 #include "model/hf_config.h"
 #include "trainer/tokenizer_argument.h"
