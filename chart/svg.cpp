@@ -29,9 +29,7 @@ font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;f
 .chart .s4{stroke:var(--c4)}.chart .s5{stroke:var(--c5)}.chart .s6{stroke:var(--c6)}.chart .s7{stroke:var(--c7)}
 .chart .p0{fill:var(--c0)}.chart .p1{fill:var(--c1)}.chart .p2{fill:var(--c2)}.chart .p3{fill:var(--c3)}
 .chart .p4{fill:var(--c4)}.chart .p5{fill:var(--c5)}.chart .p6{fill:var(--c6)}.chart .p7{fill:var(--c7)}
-.chart .s1.curve{stroke-dasharray:7 3}.chart .s2.curve{stroke-dasharray:2 3}.chart .s3.curve{stroke-dasharray:9 3 2 3}
-.chart .s5.curve{stroke-dasharray:7 3}.chart .s6.curve{stroke-dasharray:2 3}.chart .s7.curve{stroke-dasharray:9 3 2 3}
-.chart .faint.curve{stroke-dasharray:none}
+.chart .d1{stroke-dasharray:7 3}.chart .d2{stroke-dasharray:2 3}.chart .d3{stroke-dasharray:9 3 2 3}
 )";
 
 }  // namespace

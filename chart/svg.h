@@ -7,8 +7,10 @@
 
 namespace chart {
 
-// Kinds of lines and points that can be told apart; beyond them they repeat.
-inline constexpr size_t kStyles = 8;
+// Colours of lines and points; lines of one colour differ in their dashes, so that 32 lines can be
+// told apart. Beyond that they repeat.
+inline constexpr size_t kColours = 8;
+inline constexpr size_t kDashes = 4;
 
 // All drawings are so wide: letters stay readable when a phone shows one at three quarters.
 inline constexpr double kDrawingWidth = 480;

@@ -28,8 +28,13 @@ struct Frame {
   }
 };
 
-std::string style_class(const char* kind, size_t style) {
-  return fmt::format("{}{}", kind, style % kStyles);
+std::string point_class(size_t style) { return fmt::format("p{}", style % kColours); }
+
+std::string line_classes(const Series& s) {
+  // Each round of the colours begins with other dashes.
+  return fmt::format(
+      "curve s{} {}", s.style % kColours,
+      s.faint ? "faint" : fmt::format("d{}", (s.style + s.style / kColours) % kDashes));
 }
 
 std::vector<size_t> drawn_indices(const Series& s, const Frame& frame) {
@@ -100,8 +105,7 @@ std::string draw_line(const Series& s, const Frame& frame) {
     pen_down = true;
   }
   if (path.empty()) return {};
-  return fmt::format("<path d=\"{}\" class=\"curve {}{}\"/>\n", path, style_class("s", s.style),
-                     s.faint ? " faint" : "");
+  return fmt::format("<path d=\"{}\" class=\"{}\"/>\n", path, line_classes(s));
 }
 
 std::string draw_points(const Series& s, const Frame& frame) {
@@ -111,7 +115,7 @@ std::string draw_points(const Series& s, const Frame& frame) {
     const double x = frame.px(s.x[i]), y = frame.py(s.y[i]);
     out +=
         fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"{}\" class=\"{}\"/>\n", format_coordinate(x),
-                    format_coordinate(y), s.line ? "3" : "4.5", style_class("p", s.style));
+                    format_coordinate(y), s.line ? "3" : "4.5", point_class(s.style));
     if (i >= s.labels.size()) continue;
     const bool left = x > kWidth - 150;
     out += svg_text(left ? x - 8 : x + 8, y - 6, s.labels[i], left ? Anchor::end : Anchor::start);
@@ -137,13 +141,11 @@ double draw_legend(const XyChart& chart, double y, std::string& out) {
       y += kLegendRow;
     }
     if (s.line)
-      out +=
-          fmt::format("<path d=\"M{0} {1}h24\" class=\"curve {2}{3}\"/>\n", format_coordinate(x),
-                      format_coordinate(y + 8), style_class("s", s.style), s.faint ? " faint" : "");
+      out += fmt::format("<path d=\"M{0} {1}h24\" class=\"{2}\"/>\n", format_coordinate(x),
+                         format_coordinate(y + 8), line_classes(s));
     if (s.points || !s.line)
       out += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"3.5\" class=\"{}\"/>\n",
-                         format_coordinate(x + 12), format_coordinate(y + 8),
-                         style_class("p", s.style));
+                         format_coordinate(x + 12), format_coordinate(y + 8), point_class(s.style));
     out += svg_text(x + 30, y + 12, s.name, Anchor::start, "legend");
     x += width;
     any = true;

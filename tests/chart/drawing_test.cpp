@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "chart/heat_map.h"
 #include "chart/svg.h"
@@ -63,6 +64,17 @@ TEST(XyChartTest, EmptyAndSinglePointSeries) {
       .title = "t", .x_label = "", .y_label = "", .series = {{.name = {}, .x = {5}, .y = {7}}}});
   expect_balanced(single);
   EXPECT_EQ(count(single, "<circle"), 1U);
+}
+
+TEST(XyChartTest, ThirtyTwoLinesCanBeToldApart) {
+  XyChart chart{.title = "t", .x_label = "x", .y_label = "y", .series = {}};
+  for (size_t i = 0; i < 32; ++i)
+    chart.series.push_back({.name = "run", .x = {0, 1}, .y = {0, 1}, .style = i});
+  const std::string svg = draw(chart);
+  std::set<std::string> classes;
+  for (size_t at = svg.find("curve s"); at != std::string::npos; at = svg.find("curve s", at + 1))
+    classes.insert(svg.substr(at, svg.find('"', at) - at));
+  EXPECT_EQ(classes.size(), 32U);
 }
 
 TEST(XyChartTest, LongRunsStaySmallAndKeepTheirPeaks) {
