@@ -142,7 +142,9 @@ done
 
 if [ $minimise = 1 ]; then
   for target in "${targets[@]}"; do
-    "$build/fuzz_$target" -merge=1 -max_len="$(max_length "$target")" "$corpus/$target" "$build/corpus/$target" \
+    # As few files as reach every new place; how often they reach it does not count.
+    "$build/fuzz_$target" -merge=1 -set_cover_merge=1 -use_counters=0 -max_len="$(max_length "$target")" \
+      -artifact_prefix="$build/findings/$target-" "$corpus/$target" "$build/corpus/$target" \
       >"$build/$target.merge.log" 2>&1
   done
 fi
