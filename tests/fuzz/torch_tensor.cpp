@@ -1,5 +1,5 @@
-// Files of torch.save; their pickle by itself, which no check sum protects; and that pickle in a sound
-// archive beside some elements. What was read can be written and is read again as the same.
+// Files of torch.save; their pickle by itself, which no check sum protects; and that pickle in a
+// sound archive beside some elements. What was read can be written and is read again as the same.
 #include "model/torch_tensor.h"
 
 #include <bit>
