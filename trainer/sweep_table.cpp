@@ -11,6 +11,7 @@
 #include "trainer/config_scalars.h"
 #include "trainer/file_lock.h"
 #include "trainer/json_files.h"
+#include "trainer/run_owner.h"
 #include "trainer/sweep_queue.h"
 
 namespace trainer {
@@ -38,6 +39,14 @@ json conversion_of(const Trial& trial) {
           {"latent_dims_per_kv_head", mla.latent.latent_dims_per_kv_head}};
 }
 
+// A process that was killed could not write that its trial no longer runs.
+std::string state_of(const SweepPlan& plan, const Trial& trial, const json& queue) {
+  const std::string state = queue.value("state", "waiting");
+  const bool left =
+      state == "running" && find_owner(trial_folder(plan, trial)).state == RunOwner::State::kGone;
+  return left ? "interrupted" : state;
+}
+
 // What a run measured that is not over: nothing but the step of its status.
 json steps_so_far(const SweepPlan& plan, const Trial& trial) {
   return read_object(trial_folder(plan, trial) / "status.json").value("step", json());
@@ -50,7 +59,7 @@ void add_progress(const SweepPlan& plan, const Trial& trial, json& row) {
   row["validation"] = {{"source", nullptr}, {"before", nullptr}, {"after", nullptr}};
   const json result = read_trial_result(plan, trial);
   const json state = read_trial_state(plan, trial);
-  row["state"] = !result.is_null() ? json("done") : state.value("state", json("waiting"));
+  row["state"] = result.is_null() ? state_of(plan, trial, state) : "done";
   if (result.is_null()) {
     for (const char* key : {"exit_code", "message"})
       if (state.contains(key)) row[key] = state[key];

@@ -71,6 +71,16 @@ class SweepTest(unittest.TestCase):
             process.send_signal(signal.SIGKILL)
             process.wait()
 
+    def expect_interrupted(self, command):
+        """The ranks follow mpirun within a moment; who never had a run.lock counts as running."""
+        limit = time.time() + 30
+        while True:
+            done = support.run([*command[command.index(BINARY):], "--list", "--json"])
+            states = [row["state"] for row in json.loads(done.stdout)["trials"]]
+            if "interrupted" in states or time.time() > limit:
+                return self.assertIn("interrupted", states)
+            time.sleep(0.05)
+
     def test_killed_and_continued_is_undisturbed(self):
         self.sweep("strategies", STRATEGIES)
         want = self.measured("strategies")
@@ -85,6 +95,7 @@ class SweepTest(unittest.TestCase):
         folder = self.out / "test/strategies"
         command = self.command("strategies", STRATEGIES)
         self.kill_when(command, lambda: any(folder.glob("*/checkpoints/step-*")))
+        self.expect_interrupted(command)
         self.kill_when(command, lambda: any(folder.glob("*/result.json")))
         results = {path: path.stat().st_mtime_ns for path in folder.glob("*/result.json")}
         self.sweep("strategies", STRATEGIES)
