@@ -54,7 +54,7 @@ size_t utf8_sequence_length(const unsigned char* p, size_t left) {
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
   const std::string* best = nullptr;
-  size_t best_distance = 3;
+  size_t best_distance = std::min<size_t>(3, word.size() / 2 + 1);
   for (const std::string& c : candidates) {
     const size_t distance = edit_distance(word, c);
     if (distance < best_distance) {

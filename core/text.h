@@ -9,8 +9,8 @@
 
 namespace core {
 
-// The candidate nearest to `word` (Damerau-Levenshtein distance at most 2, or a shared prefix of at
-// least 4 characters); empty if none is near.
+// The candidate nearest to `word` (Damerau-Levenshtein distance at most 2 and half of the word, or
+// a shared prefix of at least 4 characters); empty if none is near.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 // "1.5 MiB", "12.3k", "01:02:03".

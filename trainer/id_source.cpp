@@ -1,5 +1,7 @@
 #include "trainer/id_source.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <memory>
 
@@ -46,6 +48,20 @@ WindowSource from_ids(const fs::path& path, const model::LlamaConfig& config) {
 }  // namespace
 
 bool is_given(const IdSource& source) { return !source.data.empty() || !source.ids.empty(); }
+
+std::string warning_of_length(const std::string& name, int64_t sequence_length,
+                              const model::LlamaConfig& config) {
+  if (sequence_length <= config.context_length()) return {};
+  return fmt::format("warning: {}: {} is more than the {} positions that the model was made for",
+                     name, sequence_length, config.context_length());
+}
+
+void warn_of_length(const std::vector<WindowSource>& sets, const model::LlamaConfig& config,
+                    const Session& session) {
+  const std::string warning =
+      warning_of_length("sequence length", sets.front().sequence_length, config);
+  if (!warning.empty()) session.warn(warning);
+}
 
 std::vector<WindowSource> open_windows(const IdSource& source, const model::LlamaConfig& config) {
   if (source.data.empty() == source.ids.empty())

@@ -14,6 +14,14 @@ namespace trainer {
 
 bool is_given(const IdSource& source);
 
+// The warning that `name` is a sequence length beyond the positions the model was made for; empty
+// if it is not.
+std::string warning_of_length(const std::string& name, int64_t sequence_length,
+                              const model::LlamaConfig& config);
+// Tells it of windows.
+void warn_of_length(const std::vector<WindowSource>& sets, const model::LlamaConfig& config,
+                    const Session& session);
+
 // One set per shard, or the one of the ids file; every set has the same sequence length. Throws
 // kUsage when the source is not exactly one of the two, kBadConfig for a length or count that
 // cannot be, and what EvalWindows and read_ids throw.

@@ -14,6 +14,7 @@
 #include "trainer/calibration.h"
 #include "trainer/checkpoint.h"
 #include "trainer/conversion_plan.h"
+#include "trainer/id_source.h"
 #include "trainer/memory.h"
 #include "trainer/model_folder.h"
 #include "trainer/prepare.h"
@@ -209,11 +210,10 @@ json preflight(const Config& config, int ranks, PlanFor purpose) {
                      {"parameters", source.model.spec.parameter_count()},
                      {"layers", c.num_hidden_layers},
                      {"vocab_size", c.vocab_size}};
-  if (config.tokens.sequence_length > c.context_length())
-    warnings.push_back(
-        fmt::format("warning: tokens.sequence_length: {} is more than the {} positions that the "
-                    "model was made for",
-                    config.tokens.sequence_length, c.context_length()));
+  if (const std::string warning =
+          warning_of_length("tokens.sequence_length", config.tokens.sequence_length, c);
+      !warning.empty())
+    warnings.push_back(warning);
   const Target target = check_conversion(config, source.model, purpose);
   report["conversion"] = target.report;
   report["data"] = check_training_data(config, c.vocab_size);

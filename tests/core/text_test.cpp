@@ -15,6 +15,8 @@ TEST(Text, NearestFindsTyposAndPrefixesOnly) {
   EXPECT_EQ(nearest("sequnece_length", {"sequence_length"}), "sequence_length");
   EXPECT_EQ(nearest("train", {"train_steps"}), "train_steps");
   EXPECT_EQ(nearest("foo", {"weight_decay"}), "");
+  EXPECT_EQ(nearest("foo", {"low"}), "");
+  EXPECT_EQ(nearest("lwo", {"low"}), "low");
 }
 
 TEST(Text, FindsTheFirstInvalidUtf8Byte) {

@@ -88,6 +88,15 @@ TEST(Evaluate, SetsCombineByTheirTargets) {
   EXPECT_EQ(all.protocol, "p");
 }
 
+TEST(IdSource, WarnsOfSequencesThatTheModelWasNotMadeFor) {
+  model::LlamaConfig config;
+  config.max_position_embeddings = 64;
+  EXPECT_EQ(warning_of_length("sequence length", 64, config), "");
+  EXPECT_EQ(
+      warning_of_length("sequence length", 65, config),
+      "warning: sequence length: 65 is more than the 64 positions that the model was made for");
+}
+
 TEST(IdSource, RefusesWhatIsNotOfThisModel) {
   const TemporaryFolder folder;
   const model::LlamaConfig config = source().spec.config;

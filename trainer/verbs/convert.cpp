@@ -88,6 +88,7 @@ nlohmann::json run_convert(const ConvertOptions& options, Session& session) {
   const bool with_ids = is_given(options.source), with_norms = measures_norms(options, choice);
   const std::vector<WindowSource> sets =
       with_ids ? open_windows(options.source, spec.config) : spread_ids(spec.config);
+  warn_of_length(sets, spec.config, session);
   std::optional<model::PairNorms> norms;
   if (choice.rope.strategy == model::RopeStrategy::two_norm && !options.stats.empty())
     norms = model::read_statistics(options.stats, spec.config, source.hash);

@@ -42,6 +42,7 @@ nlohmann::json run_eval(const EvalOptions& options, Session& session) {
   const ag::DType dtype = dtype_from(options.dtype);
   const LoadedModel loaded = open_model(options.model, session);
   const std::vector<WindowSource> sets = open_windows(options.source, loaded.model.spec.config);
+  warn_of_length(sets, loaded.model.spec.config, session);
   model::Llama llama(loaded.model, {.compute = dtype});
   nlohmann::json json = {{"model", options.model.string()},
                          {"model_hash", loaded.hash},
