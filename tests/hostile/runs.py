@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 from harness import CRASH, PROGRAM, SOURCE, support
@@ -19,19 +20,28 @@ def prepare(folder):
     support.write_config(folder / "run.yaml", SOURCE, "train.ds", "runs")
 
 
-@functools.cache
+_one_maker = threading.Lock()  # scenarios run side by side
+
+
 def template():
+    """The folder of the run that scenarios copy; whoever comes first trains it, the others wait."""
+    with _one_maker:
+        return Path(_made_once().name)
+
+
+@functools.cache
+def _made_once():
     temporary = tempfile.TemporaryDirectory(prefix="mha2mla-template-")
     folder = Path(temporary.name)
     prepare(folder)
     done = train(folder)
     assert done.returncode == 0, done.stderr
-    return temporary
+    return temporary  # the object, not its name: the folder goes when it does
 
 
 def trained(folder):
     """A finished run in `folder`; returns its folder of checkpoints."""
-    shutil.copytree(template().name, folder, dirs_exist_ok=True)
+    shutil.copytree(template(), folder, dirs_exist_ok=True)
     (folder / RUN / "result.json").unlink()  # with it a run of no more steps has nothing to do
     return folder / RUN / "checkpoints"
 
@@ -90,4 +100,4 @@ def final_state(checkpoints):
 
 
 def intact():
-    return final_state(Path(template().name) / RUN / "checkpoints")
+    return final_state(template() / RUN / "checkpoints")
