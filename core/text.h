@@ -17,6 +17,8 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
 std::string format_bytes(uint64_t bytes);
 std::string format_count(double count);
 std::string format_duration(double seconds);
+// "1 rank", "2 ranks".
+std::string plural(int64_t count, std::string_view noun);
 
 // Byte offset of the first byte that is not valid UTF-8, or npos.
 size_t find_invalid_utf8(std::string_view text);

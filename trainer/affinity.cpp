@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace trainer {
 namespace {
@@ -61,10 +62,6 @@ int granted_cores(int at_least) {
   return granted;
 }
 
-std::string plural(int count, const std::string& noun) {
-  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
-}
-
 std::string binding_fix(bool mpirun, int threads) {
   return mpirun
              ? fmt::format("start with mpirun --bind-to none, or with mpirun --map-by slot:PE={}",
@@ -112,13 +109,14 @@ ThreadPlan plan_threads(const Affinity& affinity, int local_ranks, std::optional
   if (allowed < wanted)
     plan.warning = fmt::format(
         "warning: parallelism.threads_per_rank: this rank may use {} ({}) of {}, expected {}; {}",
-        plural(allowed, "core"), format_cores(affinity.allowed), affinity.node_cores, wanted,
+        core::plural(allowed, "core"), format_cores(affinity.allowed), affinity.node_cores, wanted,
         binding_fix(affinity.mpirun, wanted));
   else if (wanted > share)
     plan.warning = fmt::format(
         "warning: parallelism.threads_per_rank: {} of {} on {}; set it to auto or {}, or start "
         "fewer ranks",
-        plural(local_ranks, "rank"), plural(wanted, "thread"), plural(node, "core"), share);
+        core::plural(local_ranks, "rank"), core::plural(wanted, "thread"),
+        core::plural(node, "core"), share);
   return plan;
 }
 

@@ -3,17 +3,48 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/seconds.h"
 #include "core/text.h"
+#include "trainer/run_folder.h"
 
 namespace trainer {
+namespace {
+
+double number_or_zero(const nlohmann::json& line, const char* key) {
+  const auto found = line.find(key);
+  return found != line.end() && found->is_number() ? found->get<double>() : 0;
+}
+
+}  // namespace
+
+TimeSpent time_spent(const std::filesystem::path& metrics) {
+  TimeSpent spent;
+  for_each_metrics_line(metrics, [&](const nlohmann::json& line) {
+    spent.wall_seconds = std::max(spent.wall_seconds, number_or_zero(line, "wall_s"));
+    const auto step = static_cast<int64_t>(number_or_zero(line, "step"));
+    if (!line.contains("step_time_s") || step <= spent.steps) return;
+    // A line tells the mean of the steps since the line before.
+    spent.step_seconds +=
+        number_or_zero(line, "step_time_s") * static_cast<double>(step - spent.steps);
+    spent.steps = step;
+  });
+  return spent;
+}
+
 StepLog::StepLog(int64_t train_steps, int64_t tokens_per_step)
     : train_steps_(train_steps),
       tokens_per_step_(tokens_per_step),
       start_(std::chrono::steady_clock::now()),
       begin_(start_) {}
+
+void StepLog::go_on_from(const TimeSpent& earlier) {
+  earlier_wall_seconds_ = earlier.wall_seconds;
+  total_seconds_ += earlier.step_seconds;
+  total_steps_ += earlier.steps;
+}
 
 void StepLog::end_step() {
   const double seconds = core::seconds_since(begin_);
@@ -32,7 +63,7 @@ double StepLog::tokens_per_second() const {
                             : 0;
 }
 
-double StepLog::wall_seconds() const { return core::seconds_since(start_); }
+double StepLog::wall_seconds() const { return earlier_wall_seconds_ + core::seconds_since(start_); }
 
 std::string StepLog::line(const StepReport& r) const {
   const double step_seconds = interval_step_seconds();

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -11,9 +12,22 @@
 
 namespace trainer {
 
+// What a run had taken before this process went on with it, as far as its log tells.
+struct TimeSpent {
+  double wall_seconds = 0;
+  double step_seconds = 0;  // of that in `steps` steps
+  int64_t steps = 0;
+};
+
+// Of the lines in a metrics.jsonl, which need not be there.
+TimeSpent time_spent(const std::filesystem::path& metrics);
+
 class StepLog {
  public:
   StepLog(int64_t train_steps, int64_t tokens_per_step);
+
+  // Seconds and speed of the run count from there on.
+  void go_on_from(const TimeSpent& earlier);
 
   // Call around the work of a step; validation and checkpoints do not count as step time.
   void begin_step() { begin_ = std::chrono::steady_clock::now(); }
@@ -29,7 +43,8 @@ class StepLog {
   // Starts a new average.
   void reset_interval();
 
-  double tokens_per_second() const;  // over all steps of this process
+  // Of the run, whichever processes took part in it.
+  double tokens_per_second() const;  // over all steps; 0 if there was none
   double wall_seconds() const;
 
  private:
@@ -38,6 +53,7 @@ class StepLog {
   int64_t train_steps_, tokens_per_step_;
   std::chrono::steady_clock::time_point start_, begin_;
   double interval_seconds_ = 0, total_seconds_ = 0;
+  double earlier_wall_seconds_ = 0;
   int64_t interval_steps_ = 0, total_steps_ = 0;
   std::optional<double> validation_;
 };

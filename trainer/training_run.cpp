@@ -168,8 +168,9 @@ void TrainingRun::banner(const PreparedModel& prepared) const {
   for (size_t i = 0; i < data_->size(); ++i)
     log_->info(fmt::format("data stage {}: {:.3f} epochs of {} samples", data_->name_of(i),
                            data_->nanoset(i).epochs(), data_->nanoset(i).samples_per_epoch()));
-  log_->info(fmt::format("{} ranks, {} threads each; {}", session_.comm.size(),
-                         config_.parallelism.threads_per_rank.count, ag::describe_backend()));
+  log_->info(fmt::format("{}, {} each; {}", core::plural(session_.comm.size(), "rank"),
+                         core::plural(config_.parallelism.threads_per_rank.count, "thread"),
+                         ag::describe_backend()));
 }
 
 json TrainingRun::execute() {
@@ -219,6 +220,7 @@ void TrainingRun::set_up() {
       std::make_unique<StepLog>(config_.tokens.train_steps,
                                 config_.tokens.global_batch_size * config_.tokens.sequence_length);
   continue_metrics(checkpoint);
+  if (root()) step_log_->go_on_from(time_spent(folder_->metrics()));
   core::failpoint("run.after_load");
 }
 

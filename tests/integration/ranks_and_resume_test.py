@@ -47,6 +47,14 @@ class Runner:
         lines = (self.out / "test/bits/metrics.jsonl").read_text().splitlines()
         return [(m["step"], m.get("loss", m.get("val_loss"))) for m in map(json.loads, lines) if m["type"] != "ckpt"]
 
+    def require_seconds_of_all_starts(self, result):
+        lines = [json.loads(line) for line in (self.out / "test/bits/metrics.jsonl").read_text().splitlines()]
+        seconds = [line["wall_s"] for line in lines if "wall_s" in line]
+        assert seconds == sorted(seconds) and result["seconds"] >= seconds[-1], (seconds, result)
+        spent = sum(line["step_time_s"] for line in lines if line["type"] == "train")  # every step has its line
+        tokens = max(line["tokens"] for line in lines if line["type"] == "train")
+        assert abs(result["tokens_per_second"] * spent / tokens - 1) < 1e-9, (result, spent, tokens)
+
     def reset(self):
         shutil.rmtree(self.out, ignore_errors=True)
 
@@ -67,7 +75,8 @@ def main():
                 assert runner.losses() == losses, f"{dtype}: {ranks} ranks log other losses"
             runner.reset()
             for ranks, until in ((1, 2), (2, 3), (4, 4), (3, 5), (1, 6)):
-                runner.train(ranks, until)
+                result = runner.train(ranks, until)
+            runner.require_seconds_of_all_starts(result)
             assert runner.checkpoint() == want, f"{dtype}: resuming on 1, 2, 4, 3 and 1 ranks gives other bits"
             for ranks in (2, 3):
                 runner.reset()

@@ -14,7 +14,6 @@
 #include "tests/trainer/training_fixture.h"
 #include "trainer/checkpoint.h"
 #include "trainer/replica_check.h"
-#include "trainer/step_log.h"
 
 namespace trainer {
 namespace {
@@ -240,22 +239,6 @@ TEST_F(GuardedTraining, GuardJudgesTheSameAfterAResume) {
   mutant.steps(17);
   EXPECT_EQ(mutant.trainer.guard().skipped_steps(), 0);
   EXPECT_NE(tensors(mutant), tensors(unbroken));
-}
-
-TEST(StepLog, LinesSayThatAStepWasSkipped) {
-  const StepLog log(100, 64);
-  StepReport report{.step = 7, .loss = 2.5, .gradient_norm = 1, .learning_rate = 1e-3};
-  EXPECT_FALSE(log.metrics(report, 448, 0.1).contains("skipped"));
-  report.outcome = StepOutcome::skipped;
-  const auto skipped = log.metrics(report, 448, 0.1);
-  EXPECT_EQ(skipped.at("skipped"), true);
-  EXPECT_EQ(skipped.at("loss"), 2.5);
-  EXPECT_NE(log.line(report).find("| skipped"), std::string::npos);
-  report.outcome = StepOutcome::forgotten;
-  const auto forgotten = log.metrics(report, 448, 0.1);
-  EXPECT_EQ(forgotten.at("skipped"), true);
-  EXPECT_FALSE(forgotten.contains("loss"));
-  EXPECT_NE(log.line(report).find("left out after a rollback"), std::string::npos);
 }
 
 }  // namespace
