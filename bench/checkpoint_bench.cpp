@@ -10,9 +10,9 @@
 #include "autograd/kernels/kernels.h"
 #include "bench/step_case.h"
 #include "core/text.h"
-#include "trainer/checkpoint_writer.h"
-#include "trainer/h5.h"
-#include "trainer/model_folder.h"
+#include "trainer/checkpoint/writer.h"
+#include "trainer/files/h5.h"
+#include "trainer/models/model_folder.h"
 
 namespace {
 

@@ -11,8 +11,8 @@
 
 #include "autograd/kernels/kernels.h"
 #include "core/seconds.h"
-#include "trainer/comm.h"
-#include "trainer/gradient_reduction.h"
+#include "trainer/ranks/comm.h"
+#include "trainer/ranks/gradient_reduction.h"
 
 namespace {
 

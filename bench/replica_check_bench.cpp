@@ -11,7 +11,7 @@
 
 #include "autograd/kernels/kernels.h"
 #include "core/seconds.h"
-#include "trainer/replica_check.h"
+#include "trainer/checkpoint/replica_check.h"
 
 namespace {
 

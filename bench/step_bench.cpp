@@ -21,8 +21,8 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/text.h"
-#include "trainer/memory.h"
-#include "trainer/step_log.h"
+#include "trainer/run/step_log.h"
+#include "trainer/step/memory.h"
 
 namespace {
 

@@ -13,7 +13,7 @@
 #include "core/trace.h"
 #include "model/convert.h"
 #include "model/llama.h"
-#include "trainer/optimizer.h"
+#include "trainer/step/optimizer.h"
 
 namespace bench {
 

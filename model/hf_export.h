@@ -1,5 +1,5 @@
 // Model -> the contents of a Hugging Face folder: tensors under the names of a layout and the
-// config.json that goes with them. Writing them is trainer/export_folder.h.
+// config.json that goes with them. Writing them is trainer/models/export_folder.h.
 #pragma once
 
 #include <map>

@@ -52,10 +52,10 @@ sources_of() {
     tokenizer_json) echo data/bpe_load.cpp data/pre_tokenizer.cpp data/tokenizer*.cpp ;;
     tokenizer_text) echo data/bpe.cpp data/bpe_boundaries.cpp data/pre_tokenizer_pattern.cpp ;;
     shard) echo data/shard_files.cpp ;;
-    manifest) echo trainer/manifest.cpp ;;
-    config_yaml) echo trainer/config_yaml.cpp trainer/config.cpp trainer/config_scalars.cpp trainer/config_check.cpp ;;
+    manifest) echo trainer/files/manifest.cpp ;;
+    config_yaml) echo trainer/config/yaml.cpp trainer/config/config.cpp trainer/config/scalars.cpp trainer/config/check.cpp ;;
     text) echo data/text_reader.cpp data/byte_source.cpp ;;
-    ids) echo trainer/ids_file.cpp ;;
+    ids) echo trainer/files/ids_file.cpp ;;
     torch_tensor) echo model/torch_tensor.cpp model/torch_pickle.cpp model/stored_zip.cpp ;;
   esac
 }

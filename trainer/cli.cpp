@@ -15,12 +15,12 @@
 #include "core/error.h"
 #include "core/failpoint.h"
 #include "core/trace_file.h"
-#include "trainer/affinity.h"
-#include "trainer/comm.h"
-#include "trainer/did_you_mean.h"
-#include "trainer/process_limits.h"
-#include "trainer/same_on_ranks.h"
-#include "trainer/stop_requests.h"
+#include "trainer/config/did_you_mean.h"
+#include "trainer/ranks/affinity.h"
+#include "trainer/ranks/comm.h"
+#include "trainer/ranks/process_limits.h"
+#include "trainer/ranks/same_on_ranks.h"
+#include "trainer/run/stop_requests.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {

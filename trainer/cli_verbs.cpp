@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "trainer/cli.h"
-#include "trainer/did_you_mean.h"
+#include "trainer/config/did_you_mean.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {

@@ -1,7 +1,7 @@
 #include "trainer/cli.h"
-#include "trainer/h5.h"
-#include "trainer/process_limits.h"
-#include "trainer/stop_requests.h"
+#include "trainer/files/h5.h"
+#include "trainer/ranks/process_limits.h"
+#include "trainer/run/stop_requests.h"
 
 int main(int argc, char** argv) {
   trainer::install_signal_handlers();  // first: a signal before this line kills the process

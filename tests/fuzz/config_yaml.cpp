@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "tests/fuzz/fuzz.h"
-#include "trainer/config.h"
+#include "trainer/config/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   constexpr std::string_view kSeparator = "\n%%\n";

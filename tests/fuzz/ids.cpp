@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "tests/fuzz/fuzz.h"
-#include "trainer/ids_file.h"
+#include "trainer/files/ids_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   constexpr int64_t kVocabulary = 97;

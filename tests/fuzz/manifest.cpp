@@ -4,7 +4,7 @@
 
 #include "core/hash.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/manifest.h"
+#include "trainer/files/manifest.h"
 
 namespace {
 

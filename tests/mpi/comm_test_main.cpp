@@ -20,8 +20,8 @@
 #include "autograd/core/pool.h"
 #include "core/hash.h"
 #include "core/stop.h"
-#include "trainer/comm.h"
-#include "trainer/gradient_reduction.h"
+#include "trainer/ranks/comm.h"
+#include "trainer/ranks/gradient_reduction.h"
 
 namespace trainer {
 namespace {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "core/error.h"
-#include "trainer/comm.h"
-#include "trainer/replica_check.h"
+#include "trainer/checkpoint/replica_check.h"
+#include "trainer/ranks/comm.h"
 
 namespace trainer {
 namespace {

@@ -12,9 +12,9 @@
 #include "core/error.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/trainer/training_fixture.h"
-#include "trainer/memory.h"
-#include "trainer/replica_check.h"
-#include "trainer/state_snapshot.h"
+#include "trainer/checkpoint/replica_check.h"
+#include "trainer/checkpoint/state_snapshot.h"
+#include "trainer/step/memory.h"
 
 namespace trainer {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 namespace test_support {
 

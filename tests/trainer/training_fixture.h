@@ -11,8 +11,8 @@
 #include "model/convert.h"
 #include "model/hf_import.h"
 #include "tests/support/fixture.h"
-#include "trainer/comm.h"
-#include "trainer/trainer.h"
+#include "trainer/ranks/comm.h"
+#include "trainer/step/trainer.h"
 
 namespace test_support {
 

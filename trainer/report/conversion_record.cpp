@@ -6,10 +6,10 @@
 
 #include "core/error.h"
 #include "core/hash.h"
-#include "trainer/checkpoint.h"
-#include "trainer/h5.h"
-#include "trainer/manifest.h"
-#include "trainer/report/lenient_json.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/files/h5.h"
+#include "trainer/files/lenient_json.h"
+#include "trainer/files/manifest.h"
 
 namespace trainer {
 namespace {

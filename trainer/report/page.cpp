@@ -4,7 +4,7 @@
 
 #include "chart/svg.h"
 #include "chart/text.h"
-#include "trainer/manifest.h"
+#include "trainer/files/manifest.h"
 
 namespace trainer {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "trainer/report/lenient_json.h"
-#include "trainer/run_folder.h"
+#include "trainer/files/lenient_json.h"
+#include "trainer/run/run_folder.h"
 
 namespace trainer {
 namespace {

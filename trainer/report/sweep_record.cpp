@@ -2,7 +2,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "trainer/report/lenient_json.h"
+#include "trainer/files/lenient_json.h"
 
 namespace trainer {
 namespace {

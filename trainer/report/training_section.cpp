@@ -9,7 +9,7 @@
 #include "chart/text.h"
 #include "chart/xy_chart.h"
 #include "core/text.h"
-#include "trainer/report/lenient_json.h"
+#include "trainer/files/lenient_json.h"
 
 namespace trainer {
 namespace {

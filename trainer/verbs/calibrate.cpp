@@ -3,8 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "trainer/calibration.h"
-#include "trainer/id_source.h"
+#include "trainer/models/calibration.h"
+#include "trainer/models/id_source.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {

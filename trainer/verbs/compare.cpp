@@ -5,8 +5,8 @@
 
 #include "core/error.h"
 #include "core/hash.h"
-#include "trainer/id_source.h"
-#include "trainer/model_comparison.h"
+#include "trainer/models/id_source.h"
+#include "trainer/models/model_comparison.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {

@@ -1,11 +1,11 @@
-#include "trainer/config.h"
+#include "trainer/config/config.h"
 
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/file.h"
-#include "trainer/config_migrate.h"
-#include "trainer/run_folder.h"
+#include "trainer/config/migrate.h"
+#include "trainer/run/run_folder.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {

@@ -8,12 +8,12 @@
 
 #include "autograd/core/pool.h"
 #include "core/progress.h"
-#include "trainer/calibration.h"
-#include "trainer/conversion_passes.h"
-#include "trainer/conversion_plan.h"
-#include "trainer/id_source.h"
-#include "trainer/parity.h"
-#include "trainer/staging.h"
+#include "trainer/files/staging.h"
+#include "trainer/models/calibration.h"
+#include "trainer/models/conversion_passes.h"
+#include "trainer/models/id_source.h"
+#include "trainer/models/parity.h"
+#include "trainer/run/conversion_plan.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {

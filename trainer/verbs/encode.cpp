@@ -3,7 +3,7 @@
 #include "core/file.h"
 #include "core/stop.h"
 #include "data/text_reader.h"
-#include "trainer/tokenizer_argument.h"
+#include "trainer/models/tokenizer_argument.h"
 #include "trainer/verbs/report.h"
 #include "trainer/verbs/verbs.h"
 

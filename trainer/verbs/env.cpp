@@ -8,11 +8,11 @@
 
 #include "autograd/kernels/kernels.h"
 #include "core/failpoint.h"
-#include "trainer/affinity.h"
-#include "trainer/comm.h"
-#include "trainer/h5.h"
-#include "trainer/manifest.h"
-#include "trainer/memory.h"
+#include "trainer/files/h5.h"
+#include "trainer/files/manifest.h"
+#include "trainer/ranks/affinity.h"
+#include "trainer/ranks/comm.h"
+#include "trainer/step/memory.h"
 #include "trainer/verbs/report.h"
 #include "trainer/verbs/verbs.h"
 

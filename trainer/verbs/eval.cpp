@@ -6,8 +6,8 @@
 
 #include "core/error.h"
 #include "core/progress.h"
-#include "trainer/comm.h"
-#include "trainer/id_source.h"
+#include "trainer/models/id_source.h"
+#include "trainer/ranks/comm.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {

@@ -8,9 +8,9 @@
 #include "model/dense.h"
 #include "model/hf_export.h"
 #include "model/hf_import.h"
-#include "trainer/export_folder.h"
-#include "trainer/id_source.h"
-#include "trainer/model_comparison.h"
+#include "trainer/models/export_folder.h"
+#include "trainer/models/id_source.h"
+#include "trainer/models/model_comparison.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {

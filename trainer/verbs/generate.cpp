@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "trainer/generation.h"
-#include "trainer/tokenizer_argument.h"
+#include "trainer/models/generation.h"
+#include "trainer/models/tokenizer_argument.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "trainer/manifest.h"
+#include "trainer/files/manifest.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {

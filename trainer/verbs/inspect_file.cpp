@@ -6,8 +6,8 @@
 #include "data/shard_set.h"
 #include "data/tokenizer.h"
 #include "model/safetensors.h"
-#include "trainer/h5.h"
-#include "trainer/manifest.h"
+#include "trainer/files/h5.h"
+#include "trainer/files/manifest.h"
 #include "trainer/verbs/inspect.h"
 
 namespace trainer {

@@ -4,8 +4,8 @@
 
 #include "autograd/kernels/kernels.h"
 #include "core/error.h"
-#include "trainer/checkpoint.h"
-#include "trainer/model_folder.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/models/model_folder.h"
 #include "trainer/verbs/inspect.h"
 
 namespace trainer {

@@ -6,7 +6,7 @@
 #include "core/progress.h"
 #include "model/llama.h"
 #include "model/safetensors.h"
-#include "trainer/id_source.h"
+#include "trainer/models/id_source.h"
 #include "trainer/verbs/model_argument.h"
 
 namespace trainer {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "autograd/core/dtype.h"
-#include "trainer/model_folder.h"
+#include "trainer/models/model_folder.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {

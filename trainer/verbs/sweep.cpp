@@ -4,14 +4,14 @@
 #include <nlohmann/json.hpp>
 
 #include "model/hf_config.h"
-#include "trainer/comm.h"
-#include "trainer/manifest.h"
-#include "trainer/model_folder.h"
-#include "trainer/same_on_ranks.h"
-#include "trainer/sweep_plan.h"
-#include "trainer/sweep_run.h"
-#include "trainer/sweep_table.h"
-#include "trainer/verbs/plan.h"
+#include "trainer/files/manifest.h"
+#include "trainer/models/model_folder.h"
+#include "trainer/ranks/comm.h"
+#include "trainer/ranks/same_on_ranks.h"
+#include "trainer/run/plan.h"
+#include "trainer/sweep/plan.h"
+#include "trainer/sweep/run.h"
+#include "trainer/sweep/table.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {

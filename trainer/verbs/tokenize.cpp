@@ -11,7 +11,7 @@
 #include "core/seconds.h"
 #include "core/text.h"
 #include "model/hf_config.h"
-#include "trainer/tokenizer_argument.h"
+#include "trainer/models/tokenizer_argument.h"
 #include "trainer/verbs/report.h"
 #include "trainer/verbs/verbs.h"
 

@@ -3,10 +3,10 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "trainer/replay.h"
-#include "trainer/same_on_ranks.h"
-#include "trainer/training_run.h"
-#include "trainer/verbs/plan.h"
+#include "trainer/ranks/same_on_ranks.h"
+#include "trainer/run/plan.h"
+#include "trainer/run/replay.h"
+#include "trainer/run/training_run.h"
 
 namespace trainer {
 namespace {

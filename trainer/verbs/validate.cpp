@@ -1,7 +1,7 @@
 #include <nlohmann/json.hpp>
 
-#include "trainer/config.h"
-#include "trainer/verbs/plan.h"
+#include "trainer/config/config.h"
+#include "trainer/run/plan.h"
 #include "trainer/verbs/report.h"
 #include "trainer/verbs/verbs.h"
 

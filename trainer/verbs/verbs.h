@@ -8,32 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "trainer/models/id_source.h"
+#include "trainer/ranks/session.h"
+#include "trainer/run/train_options.h"
+
 namespace trainer {
 
-class Comm;
-
 namespace fs = std::filesystem;
-
-// What a verb may talk to.
-struct Session {
-  Comm& comm;
-  bool json = false;        // --json: stdout belongs to the one JSON object
-  std::string prefix = {};  // of a run's lines on the console: which of several runs it is
-
-  // A line for people: stdout, or stderr with --json; rank 0 only.
-  void say(const std::string& line) const;
-  // A line beside the result: stderr; rank 0 only.
-  void warn(const std::string& line) const;
-};
-
-struct TrainOptions {
-  fs::path config;
-  std::vector<std::string> overrides;  // key=value
-  std::string resume = "auto";         // auto | none | PATH of a checkpoint
-  int64_t replay = 0;                  // the step to compute again and compare; 0: train
-  bool dry_run = false;
-  fs::path shared = {};  // folder of results that several runs need (shared_results.h); empty: none
-};
 
 struct SweepOptions {
   fs::path config;
@@ -51,15 +32,6 @@ struct TokenizeVerbOptions {
 
 struct EncodeOptions {
   fs::path tokenizer, in, out;
-};
-
-// Where a verb takes token ids from: shards cut into windows, or a safetensors file with
-// `input_ids`.
-struct IdSource {
-  std::vector<fs::path> data;
-  fs::path ids;
-  int64_t sequence_length = 0;  // of the windows of `data`; 0: min(1024, max_position_embeddings)
-  int64_t max_windows = 0;      // of each shard; 0: all
 };
 
 struct CalibrateOptions {

@@ -12,7 +12,7 @@
 #include "core/stop.h"
 #include "trainer/report/run_record.h"
 #include "trainer/report/training_section.h"
-#include "trainer/run_owner.h"
+#include "trainer/run/run_owner.h"
 #include "trainer/verbs/verbs.h"
 
 namespace trainer {

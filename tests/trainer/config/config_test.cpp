@@ -1,0 +1,579 @@
+// The configuration: what is accepted, and the exact words in which the rest is refused.
+#include "trainer/config/config.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <fstream>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "trainer/config/scalars.h"
+
+namespace trainer {
+namespace {
+
+const std::string kMinimal = R"(
+model: {init_from: model}
+data_stages: [{data: {dataset: {dataset_folder: a.ds}}}]
+tokens: {train_steps: 100}
+)";
+
+Config parse(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  return parse_config(text, "/home/ann/tiny.yaml", overrides);
+}
+
+// The message with which `text` is refused; empty if it is accepted.
+std::string refusal(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  try {
+    parse(text, overrides);
+  } catch (const core::Error& e) {
+    EXPECT_EQ(e.code(), core::ExitCode::kBadConfig);
+    return e.what();
+  }
+  return "";
+}
+
+std::string override_refusal(const std::string& override_text) {
+  return refusal(kMinimal, {override_text});
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+#define EXPECT_CONTAINS(text, part) \
+  EXPECT_TRUE(contains(text, part)) << "in: " << (text) << "\nwanted: " << (part)
+
+TEST(Config, DefaultsFillTheRest) {
+  const Config c = parse(kMinimal);
+  EXPECT_EQ(c.model.init_from, "/home/ann/model");
+  EXPECT_EQ(c.model.dtype, "bfloat16");
+  EXPECT_FALSE(c.mla.has_value());
+  ASSERT_EQ(c.data_stages.size(), 1u);
+  EXPECT_EQ(c.data_stages[0].data.dataset.dataset_folder,
+            std::vector<std::string>{"/home/ann/a.ds"});
+  EXPECT_EQ(c.data_stages[0].data.dataset.dataset_weights, std::vector<double>{1.0});
+  EXPECT_EQ(c.optimizer.learning_rate_scheduler.lr_decay_starting_step, 0);  // no decay
+  EXPECT_EQ(c.parallelism.threads_per_rank.count, 0);
+  EXPECT_EQ(c.micro_batches(), 16);
+}
+
+TEST(Config, EverySectionOfTheContractIsRead) {
+  const Config c = parse(R"(
+general:     {project: smollm, run: 135m-2norm-r4-c16, seed: 42, output_dir: runs}
+model:       {init_from: path/to/hf_folder, dtype: bfloat16, trainable: all}
+mla:
+  rope:        {strategy: 2-norm, rope_pairs_per_head: 4, score: product, uniform_start: 0}
+  latent:      {method: joint, latent_dims_per_kv_head: 16}
+  calibration: {windows: 1024, data: null}
+data_stages: [{name: main, start_training_step: 1, data: {seed: 42, dataset: {dataset_folder: [a, b], dataset_weights: [0.7, 0.3]}}}]
+validation:  {sets: {prose: path.ds, code: path.ds}, windows_per_set: 50}
+tokens:      {sequence_length: 2048, micro_batch_size: 4, global_batch_size: 64, train_steps: 12000, val_check_interval: 500}
+optimizer:   {weight_decay: 0.01, clip_grad: 1.0, zero_stage: 0, optimizer_factory: {name: adamW, adam_beta1: 0.9, adam_beta2: 0.95, adam_eps: 1.0e-8},
+              learning_rate_scheduler: {learning_rate: 1.0e-4, lr_warmup_steps: 1200, lr_decay_style: 1-sqrt, lr_decay_starting_step: 10000, lr_decay_steps: 2000, min_decay_lr: 0}}
+parallelism: {threads_per_rank: auto, recompute: none, reduction_shards: 4}
+checkpoints: {checkpoint_interval: 500, keep_last: 3, keep_every: 0, on_nan: rollback, max_skipped_steps: 5, rollback_skip_steps: 10, on_spike: warn, spike_z_score: 5.5, replica_check_interval: 50}
+logging:     {iteration_step_info_interval: 10}
+)");
+  ASSERT_TRUE(c.mla.has_value());
+  EXPECT_EQ(c.mla->rope.rope_pairs_per_head, 4);
+  EXPECT_EQ(c.mla->latent.latent_dims_per_kv_head, 16);
+  EXPECT_EQ(c.optimizer.learning_rate_scheduler.lr_decay_steps, 2000);
+  EXPECT_EQ(c.optimizer.optimizer_factory.adam_eps, 1e-8);
+  const NamedPaths sets = {{"prose", "/home/ann/path.ds"}, {"code", "/home/ann/path.ds"}};
+  EXPECT_EQ(c.validation.sets, sets);
+  EXPECT_TRUE(config_warnings(c).empty());
+}
+
+TEST(Config, TinyYamlTrainsAbout600000Tokens) {
+  const Config c = load_config(MHA2MLA_SOURCE_DIR "/configs/tiny.yaml");
+  EXPECT_EQ(c.tokens.sequence_length * c.tokens.global_batch_size * c.tokens.train_steps, 598016);
+  EXPECT_EQ(c.model.init_from, MHA2MLA_SOURCE_DIR "/examples/tiny-llama");
+  EXPECT_EQ(c.data_stages[0].data.dataset.dataset_folder[0],
+            MHA2MLA_SOURCE_DIR "/runs/corpus/prose.train.ds");
+  EXPECT_EQ(c.general.output_dir, (fs::current_path() / "runs").string());
+  EXPECT_TRUE(config_warnings(c).empty());
+}
+
+TEST(Config, AllErrorsAtOnceInOrderWithTheirPlaces) {
+  const std::string text =
+      "model:\n"
+      "  init_from: model\n"
+      "optimizer:\n"
+      "  learning_rate: 1e-4\n"
+      "tokens:\n"
+      "  per_device_train_batch_size: 4\n"
+      "  train_steps: 12k\n"
+      "data_stages: [{data: {dataset: {dataset_folder: a.ds}}}]\n";
+  EXPECT_EQ(refusal(text),
+            "/home/ann/tiny.yaml:4:3: error: optimizer.learning_rate: expected a key of "
+            "'optimizer' (weight_decay, clip_grad, zero_stage, optimizer_factory, "
+            "learning_rate_scheduler), got unknown key \"learning_rate\"; did you mean "
+            "'optimizer.learning_rate_scheduler.learning_rate'?\n"
+            "/home/ann/tiny.yaml:6:3: error: tokens.per_device_train_batch_size: expected a key "
+            "of 'tokens' (sequence_length, micro_batch_size, global_batch_size, train_steps, "
+            "val_check_interval), got unknown key \"per_device_train_batch_size\"; use "
+            "'tokens.micro_batch_size' (Hugging Face calls it 'per_device_train_batch_size')\n"
+            "/home/ann/tiny.yaml:7:16: error: tokens.train_steps: expected integer > 0, got "
+            "\"12k\"; write plain decimal digits, without unit, point or exponent\n"
+            "3 errors; nothing was started.");
+}
+
+TEST(Config, AMisspeltRequiredKeyIsOneError) {
+  std::string text = kMinimal;
+  text.replace(text.find("train_steps"), std::string("train_steps").size(), "train_stepz");
+  EXPECT_CONTAINS(refusal(text), "did you mean 'tokens.train_steps'?");
+  EXPECT_EQ(refusal(text).find('\n'), std::string::npos);
+}
+
+TEST(Config, UnknownKeysGetTheNearestOne) {
+  EXPECT_CONTAINS(override_refusal("tokens.trian_steps=3"), "did you mean 'tokens.train_steps'?");
+  EXPECT_CONTAINS(override_refusal("optimizer.learing_rate=3"),
+                  "did you mean 'optimizer.learning_rate_scheduler.learning_rate'?");
+  EXPECT_CONTAINS(override_refusal("tokenz.train_steps=3"), "did you mean 'tokens'?");
+  EXPECT_CONTAINS(override_refusal("qqq=3"), "config --defaults");
+  EXPECT_CONTAINS(override_refusal("tokens.batch_accumulation_per_replica=3"),
+                  "set tokens.global_batch_size =");
+  EXPECT_CONTAINS(override_refusal("parallelism.dp=4"), "set tokens.global_batch_size =");
+  EXPECT_CONTAINS(override_refusal("mla.rope_dim=16"), "pairs, half the number of dimensions");
+  EXPECT_CONTAINS(override_refusal("mla.rope.statistics=x"), "unknown key");
+}
+
+TEST(Config, KeysOfNanotronWithNeutralValuesAreAccepted) {
+  for (const char* key : {"tp", "pp", "expert_parallel_size"}) {
+    const std::string name = std::string("parallelism.") + key;
+    EXPECT_EQ(override_refusal(name + "=1"), "") << key;
+    EXPECT_CONTAINS(override_refusal(name + "=2"), name + ": expected 1, got 2; ");
+  }
+}
+
+TEST(Config, OverridesWinOverTheFileAndTheFileOverDefaults) {
+  const std::string text = kMinimal + "parallelism: {recompute: block}\n";
+  EXPECT_EQ(parse(text).parallelism.recompute, "block");
+  const Config c = parse(
+      text, {"parallelism.recompute=attention", "tokens.train_steps=7", "tokens.train_steps=8",
+             "mla.rope.rope_pairs_per_head=2", "mla.latent.latent_dims_per_kv_head=8",
+             "general.run=123", "data_stages.0.data.dataset.dataset_folder=[/x/a.ds, /x/b.ds]",
+             "data_stages.0.data.dataset.dataset_weights=[1, 3.5]"});
+  EXPECT_EQ(c.parallelism.recompute, "attention");
+  EXPECT_EQ(c.tokens.train_steps, 8);
+  EXPECT_EQ(c.mla->rope.strategy, "2-norm");
+  EXPECT_EQ(c.general.run, "123");
+  EXPECT_EQ(c.data_stages[0].data.dataset.dataset_folder[1], "/x/b.ds");
+  EXPECT_EQ(c.data_stages[0].data.dataset.dataset_weights[1], 3.5);
+}
+
+TEST(Config, AnOverrideMayRepairTheFile) {
+  EXPECT_EQ(refusal(kMinimal + "logging: {iteration_step_info_interval: x}\n",
+                    {"logging.iteration_step_info_interval=5"}),
+            "");
+}
+
+TEST(Config, PathsOfTheFileAreRelativeToItAndOthersToTheWorkingDirectory) {
+  const fs::path here = fs::current_path();
+  const Config c = parse(kMinimal, {"validation.sets.code=v/../code.ds", "model.init_from=m/"});
+  EXPECT_EQ(c.validation.sets[0].second, (here / "code.ds").string());
+  EXPECT_EQ(c.model.init_from, (here / "m").string());
+  EXPECT_EQ(c.data_stages[0].data.dataset.dataset_folder[0], "/home/ann/a.ds");
+  EXPECT_EQ(c.general.output_dir, (here / "runs").string());
+  EXPECT_EQ(parse(kMinimal + "general: {output_dir: out}\n").general.output_dir,
+            (here / "out").string());
+}
+
+TEST(Config, OverrideErrorsNameTheOverride) {
+  EXPECT_EQ(override_refusal("tokens.train_steps=12k"),
+            "override tokens.train_steps=12k: error: tokens.train_steps: expected integer > 0, "
+            "got \"12k\"; write plain decimal digits, without unit, point or exponent");
+  EXPECT_CONTAINS(override_refusal("tokens.train_steps"), "expected key=value");
+  EXPECT_CONTAINS(override_refusal("=3"), "expected key=value");
+  EXPECT_CONTAINS(override_refusal("data_stages.1.name=x"), "a path that leads nowhere");
+  EXPECT_CONTAINS(override_refusal("tokens..x=1"), "a path that leads nowhere");
+  EXPECT_CONTAINS(override_refusal("tokens.train_steps=[1"), "expected valid YAML");
+}
+
+TEST(Config, NullMeansDefault) {
+  EXPECT_EQ(parse(kMinimal + "mla: null\nlogging:\n"), parse(kMinimal));
+  EXPECT_EQ(parse(kMinimal, {"mla=null", "general.seed=null"}), parse(kMinimal));
+}
+
+TEST(Config, IntegersAreNeverCoerced) {
+  for (const char* value : {"1.5", "1e3", "010", "0x10", "1_000", "2k", "\"12\"", "yes", "true",
+                            "+5", "-4", "0", "[1]", "{a: 1}", "99999999999999999999", "1 2"}) {
+    const std::string text = override_refusal(std::string("tokens.train_steps=") + value);
+    EXPECT_CONTAINS(text, "tokens.train_steps: expected integer > 0, got ");
+  }
+  EXPECT_CONTAINS(override_refusal("tokens.train_steps=\"12\""), "without quotes");
+  EXPECT_CONTAINS(override_refusal("tokens.train_steps=~"), "write null");
+  EXPECT_CONTAINS(override_refusal("tokens.global_batch_size=1000000000000"),
+                  "expected integer <= 16777216, got 1000000000000");
+}
+
+TEST(Config, NumbersHaveRanges) {
+  const std::string rate = "optimizer.learning_rate_scheduler.learning_rate";
+  for (const char* value : {".inf", ".nan", "-1", "0", "10", "1e-3s", "1e999", "inf", "\"1e-4\""})
+    EXPECT_CONTAINS(override_refusal(rate + "=" + value),
+                    rate + ": expected number in (0, 1], got");
+  for (const char* value : {"1", "1.0e-4", "1e-4", "0.0003"})
+    EXPECT_EQ(override_refusal(rate + "=" + value), "");
+  for (const char* bad :
+       {"weight_decay=5", "optimizer_factory.adam_beta1=1.0", "optimizer_factory.adam_beta1=[0.9]",
+        "optimizer_factory.adam_beta2=-0.1", "optimizer_factory.adam_eps=0", "clip_grad=-1"})
+    EXPECT_CONTAINS(override_refusal(std::string("optimizer.") + bad), "expected number ") << bad;
+}
+
+TEST(Config, WordsAreNotText) {
+  for (const char* value : {"yes", "No", "on", "OFF", "true", "12", "1e5", ".inf", "0x10"})
+    EXPECT_CONTAINS(refusal(kMinimal + "general: {run: " + value + "}\n"), "quote it if it is")
+        << value;
+  EXPECT_EQ(parse(kMinimal + "general: {run: \"no\"}\n").general.run, "no");
+}
+
+TEST(Config, ChoicesAreListed) {
+  EXPECT_CONTAINS(
+      override_refusal("optimizer.learning_rate_scheduler.lr_decay_style=cosin"),
+      "expected one of 1-sqrt | cosine | linear, got \"cosin\"; did you mean 'cosine'?");
+  EXPECT_CONTAINS(override_refusal("mla.rope.score=max"), "expected one of product | sum");
+  EXPECT_CONTAINS(override_refusal("optimizer.zero_stage=2"),
+                  "optimizer.zero_stage: expected one of 0 | 1, got 2; other values are not "
+                  "supported");
+  EXPECT_CONTAINS(override_refusal("checkpoints.on_nan=skp"),
+                  "expected one of stop | skip | rollback, got \"skp\"; did you mean 'skip'?");
+  EXPECT_CONTAINS(override_refusal("checkpoints.on_spike=on"),
+                  "expected one of off | warn | skip | rollback | stop, got \"on\"");
+  EXPECT_CONTAINS(override_refusal("model.dtype=float16"), "float32 | bfloat16");
+}
+
+TEST(Config, GuardsAreOffByDefaultAndWarnWhenTheyAreNotUsed) {
+  const Config c = parse(kMinimal);
+  EXPECT_EQ(c.checkpoints.on_nan, "stop");
+  EXPECT_EQ(c.checkpoints.on_spike, "off");
+  EXPECT_EQ(c.checkpoints.replica_check_interval, 100);
+  EXPECT_TRUE(config_warnings(c).empty());
+  const std::vector<std::string> numbers = {"checkpoints.max_skipped_steps=2",
+                                            "checkpoints.rollback_skip_steps=3",
+                                            "checkpoints.spike_z_score=4"};
+  EXPECT_EQ(config_warnings(parse(kMinimal, numbers)).size(), 3u);
+  std::vector<std::string> used = numbers;
+  used.insert(used.end(), {"checkpoints.on_nan=rollback", "checkpoints.on_spike=skip"});
+  const Config with = parse(kMinimal, used);
+  EXPECT_TRUE(config_warnings(with).empty());
+  EXPECT_EQ(parse_config(dump_resolved(with), "/elsewhere/c.yaml"), with);
+  EXPECT_TRUE(incompatible_changes(c, with).empty());
+  EXPECT_EQ(reported_changes(c, with).size(), 5u);
+  EXPECT_CONTAINS(override_refusal("checkpoints.spike_z_score=0"), "number in (0, ");
+  EXPECT_CONTAINS(override_refusal("checkpoints.max_skipped_steps=0"), "integer > 0");
+}
+
+TEST(Config, PathsAreNotExpanded) {
+  for (const char* value : {"~/m", "$HOME/m", "${env:HOME}", "a/$X"})
+    EXPECT_CONTAINS(refusal(kMinimal, {std::string("model.init_from=\"") + value + "\""}),
+                    "~ and $VAR are not expanded");
+  EXPECT_CONTAINS(override_refusal("model.init_from=\"a\\nb\""), "expected a path on one line");
+  EXPECT_CONTAINS(override_refusal("model.init_from=" + std::string(5000, 'a')),
+                  "at most 4095 bytes");
+  EXPECT_CONTAINS(override_refusal("model.init_from=\"\""), "expected a path, got \"\"");
+}
+
+TEST(Config, RequiredKeys) {
+  const std::string text = refusal("general: {run: x}\n");
+  EXPECT_CONTAINS(text, "model.init_from: expected the path of a model, got nothing");
+  EXPECT_CONTAINS(text, "data_stages: expected at least one stage, got none");
+  EXPECT_CONTAINS(text, "tokens.train_steps: expected integer > 0, got nothing");
+  EXPECT_CONTAINS(text, "3 errors; nothing was started.");
+}
+
+TEST(Config, BatchesAndReductionShardsFit) {
+  EXPECT_CONTAINS(override_refusal("tokens.global_batch_size=10"),
+                  "expected a multiple of micro_batch_size 4, got 10; the nearest are 8 and 12");
+  EXPECT_CONTAINS(override_refusal("tokens.global_batch_size=2"), "the nearest is 4");
+  EXPECT_CONTAINS(override_refusal("parallelism.reduction_shards=3"),
+                  "a power of two, got 3; use 2");
+  EXPECT_CONTAINS(override_refusal("parallelism.reduction_shards=32"),
+                  "expected at most 16, the micro-batches of an update, got 32; use 16 or raise");
+  // The default gives way, an explicit value does not.
+  EXPECT_EQ(parse(kMinimal, {"tokens.global_batch_size=12"}).parallelism.reduction_shards, 2);
+  EXPECT_EQ(parse(kMinimal, {"tokens.global_batch_size=4"}).parallelism.reduction_shards, 1);
+  EXPECT_CONTAINS(
+      refusal(kMinimal, {"tokens.global_batch_size=12", "parallelism.reduction_shards=4"}),
+      "at most 3");
+  // A value refused by itself causes no second error.
+  EXPECT_EQ(override_refusal("tokens.micro_batch_size=0").find('\n'), std::string::npos);
+}
+
+TEST(Config, ScheduleFitsTheRun) {
+  const std::string prefix = "optimizer.learning_rate_scheduler.";
+  EXPECT_CONTAINS(override_refusal(prefix + "lr_warmup_steps=101"),
+                  "expected at most tokens.train_steps = 100, got 101");
+  EXPECT_CONTAINS(refusal(kMinimal, {prefix + "lr_warmup_steps=50", prefix + "lr_decay_steps=60"}),
+                  "expected at least lr_warmup_steps = 50, got 40");
+  EXPECT_CONTAINS(override_refusal(prefix + "min_decay_lr=0.1"),
+                  "expected at most learning_rate = 0.0001, got 0.1");
+  const Config late =
+      parse(kMinimal, {prefix + "lr_decay_steps=60", prefix + "lr_decay_starting_step=90"});
+  EXPECT_EQ(
+      config_warnings(late),
+      std::vector<std::string>{"the learning rate decay ends at step 150, after the last of 100"});
+}
+
+TEST(Config, StagesAscendAndMixturesAddUp) {
+  const auto stages = [](const std::string& list) {
+    return refusal("model: {init_from: m}\ntokens: {train_steps: 9}\ndata_stages:\n" + list);
+  };
+  const std::string data = "data: {dataset: {dataset_folder: a}}}\n";
+  EXPECT_CONTAINS(stages("- {start_training_step: 2, " + data), "expected 1 for the first stage");
+  EXPECT_CONTAINS(stages("- {" + data + "- {name: b, start_training_step: 1, " + data),
+                  "tiny.yaml:5:34: error: data_stages.1.start_training_step: expected a step after "
+                  "1, the start of the stage before, got 1");
+  EXPECT_CONTAINS(stages("- {" + data + "- {start_training_step: 5, " + data),
+                  "a name of its own, got \"main\"");
+  const std::string two = "data_stages.0.data.dataset.dataset_folder=[a, b]";
+  const std::string weights = "data_stages.0.data.dataset.dataset_weights=";
+  EXPECT_CONTAINS(refusal(kMinimal, {two}), "expected 2 weights, one per shard, got 0");
+  EXPECT_CONTAINS(refusal(kMinimal, {two, weights + "[1]"}), "got 1");
+  EXPECT_CONTAINS(refusal(kMinimal, {two, weights + "[0, 0]"}), "expected a sum > 0, got 0");
+  EXPECT_CONTAINS(refusal(kMinimal, {two, weights + "[1, -1]"}), "dataset_weights.1: expected");
+  EXPECT_EQ(refusal(kMinimal, {two, weights + "[0, 2]"}), "");
+}
+
+TEST(Config, ConversionIsComplete) {
+  const std::string text = refusal(kMinimal + "mla: {}\n");
+  EXPECT_CONTAINS(text, "mla.rope.rope_pairs_per_head: expected integer > 0, got 0");
+  EXPECT_CONTAINS(text, "mla.latent.latent_dims_per_kv_head: expected integer > 0, got 0");
+  EXPECT_EQ(refusal(kMinimal + "mla: {rope: {strategy: none}, latent: {method: none}}\n"), "");
+  EXPECT_CONTAINS(refusal(kMinimal + "mla: {rope: {strategy: full}, latent: {method: split, "
+                                     "latent_dims_per_kv_head: 4}}\n"),
+                  "mla.latent.method: expected joint or none");
+  EXPECT_CONTAINS(override_refusal("mla.calibration.windows=0"), "expected integer > 0");
+  const Config unused = parse(kMinimal +
+                              "mla: {rope: {strategy: full, rope_pairs_per_head: 4}, "
+                              "latent: {latent_dims_per_kv_head: 4}}\n");
+  EXPECT_EQ(config_warnings(unused).size(), 1u);
+}
+
+TEST(Config, NamesAndPlaces) {
+  EXPECT_CONTAINS(override_refusal("general.run=a/b"), "expected a folder name, got \"a/b\"");
+  EXPECT_CONTAINS(override_refusal("general.project=.."), "expected a folder name");
+  EXPECT_CONTAINS(refusal(kMinimal + "general: {output_dir: /home/ann/model/runs}\n"),
+                  "expected a folder outside the model");
+  EXPECT_CONTAINS(refusal(kMinimal + "validation: {sets: {a/b: x.ds}}\n"), "becomes the metric");
+  EXPECT_CONTAINS(refusal(kMinimal + "validation: {sets: {mean_nll: x.ds}}\n"), "another name");
+  EXPECT_CONTAINS(refusal(kMinimal + "validation: {sets: {\"a\\nb\": x.ds}}\n"), "got \"a\\x0ab\"");
+}
+
+struct Hostile {
+  const char* name;
+  std::string text;
+  std::string expected;
+};
+
+std::string minimal_with_crlf() {
+  std::string text = "\xEF\xBB\xBF";
+  for (const char c : kMinimal) text += c == '\n' ? std::string("\r\n") : std::string(1, c);
+  return text;
+}
+
+TEST(ConfigYaml, HostileTexts) {
+  std::string bomb = "a: &a [x, x, x, x]\n";
+  for (char c = 'b'; c < 'z'; ++c) {
+    const std::string last(1, static_cast<char>(c - 1));
+    bomb += std::string(1, c) + ": &" + c + " [*" + last + ", *" + last + ", *" + last + "]\n";
+  }
+  std::string many;
+  for (int i = 0; i < 60000; ++i) many += "k" + std::to_string(i) + ": 1\n";
+  std::string unknown;
+  for (int i = 0; i < 9000; ++i) unknown += "k" + std::to_string(i) + ": 1\n";
+  std::string block;
+  for (int i = 0; i < 1000; ++i) block += std::string(static_cast<size_t>(i), ' ') + "a:\n";
+  const std::vector<Hostile> cases = {
+      {"duplicate", kMinimal + "model: {init_from: b}\n",
+       "tiny.yaml:5:1: error: expected each key once, got the duplicate key \"model\"; it is "
+       "already set at line 2; remove one of them"},
+      {"alias bomb", bomb, "anchors/tags not supported"},
+      {"anchor", "general: &x {run: a}\n", "1:10: error: expected a plain value, got an anchor"},
+      {"unknown alias", "general: *x\n", "error: expected valid YAML"},
+      {"merge key", "general: {<<: {run: a}}\n", "got the merge key '<<'"},
+      {"tag", "general: !!python/object:os.system {run: a}\n", "got the tag"},
+      {"deep flow", std::string(100000, '['), "expected at most 32 levels"},
+      {"deep maps", std::string(100000, '{'), "expected at most 32 levels"},
+      {"deep block", block, "expected at most 32 levels"},
+      {"deep sequence", std::string(33000, '-'), "expected a mapping of sections"},
+      {"many keys", many, "expected at most 20000 keys and values"},
+      {"many unknown keys", unknown, "more\n"},
+      {"too large", std::string((1 << 20) + 1, '#'), "expected at most 1048576 bytes, got 1048577"},
+      {"tab", "general:\n\trun: a\n", "2:1: error: expected UTF-8 text, got a tab at byte 9"},
+      {"UTF-16", std::string("\xFF\xFEg\0:\0", 6), "got UTF-16 at byte 0"},
+      {"invalid UTF-8", "general: {run: \xC3(}\n", "got an invalid sequence at byte 15"},
+      {"NUL", std::string("general: {run: a\0b}", 19), "control character 0x00 at byte 16"},
+      {"two documents", kMinimal + "---\n" + kMinimal, "expected one document"},
+      {"empty", "", "expected a mapping of sections, got an empty file"},
+      {"comments only", "# nothing\n# here\n", "got an empty file"},
+      {"list", "- a\n- b\n", "expected a mapping of sections, got a list"},
+      {"scalar", "42", "expected a mapping of sections, got 42"},
+      {"unclosed", "general: {run: a\n", "expected valid YAML"},
+      {"list as a key", "? [a, b]\n: c\n", "got a value that cannot be one"},
+      {"section is a list", kMinimal + "general: [a]\n",
+       "general: expected a mapping of keys, got a list"},
+      {"stages are a mapping", kMinimal + "validation: {sets: [a]}\n",
+       "validation.sets: expected a mapping of name: path, got a list"},
+      {"huge key", std::string(100000, 'k') + ": 1\n", ""},
+      {"newline in a key", "\"a\\nb\": 1\n", "unknown key \"a\\x0ab\""},
+  };
+  for (const Hostile& h : cases) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::string message = refusal(h.text);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    EXPECT_FALSE(message.empty()) << h.name;
+    EXPECT_CONTAINS(message, h.expected) << " (" << h.name << ")";
+    EXPECT_TRUE(!contains(message, "\n") || contains(message, "errors; nothing was started."))
+        << h.name;
+    EXPECT_LT(message.size(), 200000u) << h.name;
+    EXPECT_LT(seconds.count(), 2.0) << h.name;
+  }
+}
+
+TEST(ConfigYaml, ByteOrderMarkAndCarriageReturnsAreAccepted) {
+  EXPECT_EQ(parse(minimal_with_crlf()), parse(kMinimal));
+}
+
+TEST(ConfigYaml, StructuralErrorsDoNotHideOthers) {
+  const std::string text = refusal(kMinimal + "general: {seed: x, seed: 3}\n");
+  EXPECT_CONTAINS(text, "duplicate key \"seed\"");
+  EXPECT_CONTAINS(text, "general.seed: expected integer >= 0, got \"x\"");
+  EXPECT_CONTAINS(text, "2 errors; nothing was started.");
+}
+
+TEST(ConfigFile, MissingIsMissingAndLargeIsBad) {
+  try {
+    load_config("/nonexistent/tiny.yaml");
+    FAIL();
+  } catch (const core::Error& e) {
+    EXPECT_EQ(e.code(), core::ExitCode::kMissingInput);
+  }
+  const fs::path path = fs::temp_directory_path() / "mha2mla_config_test_large.yaml";
+  std::ofstream(path) << std::string((1 << 20) + 1, '#');
+  try {
+    load_config(path);
+    FAIL();
+  } catch (const core::Error& e) {
+    EXPECT_EQ(e.code(), core::ExitCode::kBadConfig);
+    EXPECT_CONTAINS(std::string(e.what()), "expected at most 1048576 bytes, got 1048577");
+  }
+  fs::remove(path);
+}
+
+const std::vector<std::string> kOdd = {"general.run=\"no: #1 \\\"é\\\"\"",
+                                       "mla.rope.rope_pairs_per_head=3",
+                                       "mla.latent.latent_dims_per_kv_head=5",
+                                       "mla.calibration.data=c.ds",
+                                       "validation.sets.code=a b.ds",
+                                       "parallelism.threads_per_rank=3",
+                                       "optimizer.optimizer_factory.adam_eps=1.25e-300",
+                                       "general.project=\"-\""};
+
+TEST(Config, TimesCarryTheirUnit) {
+  for (const auto& [text, seconds] : {std::pair{"45s", 45.0}, std::pair{"90m", 5400.0},
+                                      std::pair{"11.5h", 41400.0}, std::pair{"2d", 172800.0}}) {
+    EXPECT_EQ(parse(kMinimal, {std::string("general.max_time=") + text}).general.max_time, text);
+    EXPECT_EQ(parse_duration(text), seconds);
+  }
+  EXPECT_EQ(parse(kMinimal).general.max_time, "");
+  for (const char* text : {"h", "1w", "1 h", "h1", "0s", "-5m", "0x1s", "1e9d", "1h30m", "infs"}) {
+    EXPECT_EQ(parse_duration(text), std::nullopt) << text;
+    EXPECT_CONTAINS(override_refusal(std::string("general.max_time=") + text),
+                    "general.max_time: expected a time above 0 with its unit");
+  }
+  EXPECT_CONTAINS(override_refusal("general.max_time=90"), "general.max_time");
+  EXPECT_CONTAINS(override_refusal("general.max_time=\"90\""),
+                  "expected a time above 0 with its unit, such as 45s, 90m, 11.5h or 2d, got "
+                  "\"90\"");
+}
+
+TEST(Config, TheWatchdogCanBeSetPerPhase) {
+  const Config c = parse(kMinimal, {"watchdog.step_seconds=30", "watchdog.setup_seconds=0"});
+  EXPECT_EQ(c.watchdog.step_seconds, 30);
+  EXPECT_EQ(c.watchdog.setup_seconds, 0);
+  EXPECT_EQ(c.watchdog.checkpoint_seconds, 1800);
+  EXPECT_TRUE(incompatible_changes(parse(kMinimal), c).empty());
+  EXPECT_TRUE(reported_changes(parse(kMinimal), c).empty());
+  EXPECT_CONTAINS(override_refusal("watchdog.step_seconds=-1"), "integer >= 0");
+}
+
+TEST(ConfigDump, ResolvedIsAFixedPoint) {
+  for (const Config& c : {parse(kMinimal), parse(kMinimal, kOdd),
+                          load_config(MHA2MLA_SOURCE_DIR "/configs/tiny.yaml")}) {
+    const std::string text = dump_resolved(c);
+    const Config again = parse_config(text, "/elsewhere/config.resolved.yaml");
+    EXPECT_EQ(again, c) << text;
+    EXPECT_EQ(dump_resolved(again), text);
+  }
+}
+
+TEST(ConfigDump, DefaultsAreYamlThatOnlyLacksWhatIsRequired) {
+  const std::string text = defaults_yaml();
+  EXPECT_CONTAINS(text, "adam_eps: 1.0e-08");
+  EXPECT_CONTAINS(text, "  sequence_length: 2048");
+  EXPECT_CONTAINS(text, "# tokens per sequence\n");
+  const Config c = parse(text, {"model.init_from=m", "tokens.train_steps=100", "mla=null",
+                                "data_stages.0.data.dataset.dataset_folder=/home/ann/a.ds",
+                                "model.init_from=/home/ann/model"});
+  EXPECT_EQ(c, parse(kMinimal));
+}
+
+TEST(ConfigChanges, TrajectoryKeysAreNamedWithBothValues) {
+  const Config saved = parse(kMinimal);
+  const Config now = parse(kMinimal, {"tokens.micro_batch_size=8",
+                                      "optimizer.learning_rate_scheduler.learning_rate=0.5"});
+  EXPECT_EQ(
+      incompatible_changes(saved, now),
+      (std::vector<std::string>{"optimizer.learning_rate_scheduler.learning_rate: 0.0001 -> 0.5",
+                                "tokens.micro_batch_size: 4 -> 8"}));
+  EXPECT_TRUE(incompatible_changes(saved, saved).empty());
+}
+
+TEST(ConfigChanges, FreeKeysDoNotCount) {
+  const Config saved = parse(kMinimal);
+  const Config now =
+      parse(kMinimal,
+            {"general.run=other", "general.output_dir=/x", "logging.iteration_step_info_interval=1",
+             "checkpoints.checkpoint_interval=1", "tokens.val_check_interval=3",
+             "parallelism.recompute=block", "parallelism.threads_per_rank=2"});
+  EXPECT_TRUE(incompatible_changes(saved, now).empty());
+  EXPECT_EQ(reported_changes(saved, now),
+            std::vector<std::string>{"parallelism.threads_per_rank: auto -> 2"});
+}
+
+TEST(ConfigChanges, GeneralSeedIsThatOfStagesThatNameNone) {
+  const Config saved = parse(kMinimal), now = parse(kMinimal, {"general.seed=7"});
+  EXPECT_EQ(now.data_stages[0].data.seed, 7);
+  EXPECT_EQ(incompatible_changes(saved, now),
+            std::vector<std::string>{"data_stages.0.data.seed: 42 -> 7"});
+  const std::string own = "data_stages.0.data.seed=42";
+  EXPECT_EQ(parse(kMinimal, {"general.seed=7", own}).data_stages[0].data.seed, 42);
+  EXPECT_TRUE(incompatible_changes(saved, parse(kMinimal, {"general.seed=7", own})).empty());
+}
+
+TEST(ConfigChanges, MoreStepsAreFineWhileTheScheduleStays) {
+  const std::string start = "optimizer.learning_rate_scheduler.lr_decay_starting_step=";
+  const Config saved = parse(kMinimal, {start + "100"});
+  const Config longer = parse(kMinimal, {start + "100", "tokens.train_steps=200"});
+  EXPECT_TRUE(incompatible_changes(saved, longer).empty());
+  EXPECT_EQ(reported_changes(saved, longer),
+            std::vector<std::string>{"tokens.train_steps: 100 -> 200"});
+  const Config moved = parse(kMinimal, {"tokens.train_steps=200"});  // the decay moves along
+  EXPECT_EQ(incompatible_changes(saved, moved).size(), 1u);
+}
+
+TEST(ConfigChanges, MovedFilesAreReportedAndReplacedOnesRefused) {
+  const Config saved = parse(kMinimal);
+  const std::string folder = "data_stages.0.data.dataset.dataset_folder=";
+  const Config moved = parse(kMinimal, {folder + "/disk2/a.ds"});
+  EXPECT_TRUE(incompatible_changes(saved, moved).empty());
+  EXPECT_EQ(reported_changes(saved, moved),
+            std::vector<std::string>{"data_stages.0.data.dataset.dataset_folder: "
+                                     "[/home/ann/a.ds] -> [/disk2/a.ds]"});
+  EXPECT_EQ(incompatible_changes(saved, parse(kMinimal, {folder + "/home/ann/b.ds"})).size(), 1u);
+}
+
+}  // namespace
+}  // namespace trainer

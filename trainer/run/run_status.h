@@ -1,0 +1,39 @@
+// status.json of a run: what it is doing, or how it ended, for people, wrappers and schedulers.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "core/error.h"
+#include "trainer/run/run_folder.h"
+
+namespace trainer {
+
+class RunStatus {
+ public:
+  // `folder` is null above rank 0: nothing is written there. Requires: it outlives the status.
+  explicit RunStatus(const RunFolder* folder) : folder_(folder) {}
+
+  void set_step(int64_t step);
+  // The newest checkpoint that is known to be durable; empty: none.
+  void set_checkpoint(const std::string& path);
+
+  // {state, step, checkpoint}. Throws kIo.
+  void write(const std::string& state);
+  // How the run ended: preempted, hung or failed, with exit_code, message and, for a stop on
+  // request, its reason. Any thread, the watchdog's too; never throws, because the error that
+  // matters is on its way already.
+  void write_end(const core::Error& error, const std::string& reason) noexcept;
+  void write_done(int64_t step);
+
+ private:
+  nlohmann::json common(const std::string& state) const;
+
+  const RunFolder* folder_;
+  std::timed_mutex mutex_;  // guards what follows, and the file
+  nlohmann::json facts_ = nlohmann::json::object();
+};
+
+}  // namespace trainer
