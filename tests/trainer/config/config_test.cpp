@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <fstream>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/config/scalars.h"
 
 namespace trainer {
@@ -450,8 +450,8 @@ TEST(ConfigFile, MissingIsMissingAndLargeIsBad) {
   } catch (const core::Error& e) {
     EXPECT_EQ(e.code(), core::ExitCode::kMissingInput);
   }
-  const fs::path path = fs::temp_directory_path() / "mha2mla_config_test_large.yaml";
-  std::ofstream(path) << std::string((1 << 20) + 1, '#');
+  const test_support::TemporaryFolder folder;
+  const fs::path path = folder.write("large.yaml", std::string((1 << 20) + 1, '#'));
   try {
     load_config(path);
     FAIL();
@@ -459,7 +459,6 @@ TEST(ConfigFile, MissingIsMissingAndLargeIsBad) {
     EXPECT_EQ(e.code(), core::ExitCode::kBadConfig);
     EXPECT_CONTAINS(std::string(e.what()), "expected at most 1048576 bytes, got 1048577");
   }
-  fs::remove(path);
 }
 
 const std::vector<std::string> kOdd = {"general.run=\"no: #1 \\\"é\\\"\"",

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/report/recovery.h"
 #include "trainer/report/sweep_section.h"
 #include "trainer/report/training_section.h"
@@ -20,21 +21,14 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 class ReportTest : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) /
-              testing::UnitTest::GetInstance()->current_test_info()->name();
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   fs::path make_run(const std::string& name, const std::string& metrics) {
     fs::create_directories(folder_ / name);
     core::write_file_atomically(folder_ / name / "metrics.jsonl", metrics);
     return folder_ / name;
   }
 
-  fs::path folder_;
+  const test_support::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
 };
 
 constexpr const char* kGoodLines =

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "tests/support/temporary_folder.h"
 #include "trainer/files/leftovers.h"
 
 namespace trainer {
@@ -18,16 +19,11 @@ using nlohmann::json;
 
 class MetricsCopiesTest : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / "metrics_copies_test";
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
   std::string csv() const { return core::read_text(folder_ / "metrics.csv"); }
   size_t event_files() const { return core::list_directory(folder_ / "tb").size(); }
 
-  fs::path folder_;
+  const test_support::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
 };
 
 const json kTrain = {{"type", "train"}, {"step", 1}, {"loss", 0.5}, {"lr", 0.25}};
