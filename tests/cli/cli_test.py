@@ -22,7 +22,7 @@ SOURCE = Path(sys.argv.pop(1))
 DATA = SOURCE / "tests" / "data_files"
 TINY = SOURCE / "examples" / "tiny-llama"
 VERBS = ["convert", "calibrate", "eval", "logits", "compare", "export", "generate", "tokenize", "encode",
-         "train", "validate", "config", "inspect", "report", "watch", "env"]
+         "train", "sweep", "validate", "config", "inspect", "report", "watch", "env"]
 USAGE, BAD_DATA, MISSING, IO, PERMISSION, BAD_CONFIG, PREEMPTED = 64, 65, 66, 74, 77, 78, 75
 
 
