@@ -3,47 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
-
-#include "core/error.h"
-#include "core/file.h"
-#include "tests/support/temporary_folder.h"
+#include "tests/trainer/config/config_case.h"
 #include "trainer/config/scalars.h"
 
 namespace trainer {
 namespace {
 
-const std::string kMinimal = R"(
-model: {init_from: model}
-data_stages: [{data: {dataset: {dataset_folder: a.ds}}}]
-tokens: {train_steps: 100}
-)";
-
-Config parse(const std::string& text, const std::vector<std::string>& overrides = {}) {
-  return parse_config(text, "/home/ann/tiny.yaml", overrides);
-}
-
-// The message with which `text` is refused; empty if it is accepted.
-std::string refusal(const std::string& text, const std::vector<std::string>& overrides = {}) {
-  try {
-    parse(text, overrides);
-  } catch (const core::Error& e) {
-    EXPECT_EQ(e.code(), core::ExitCode::kBadConfig);
-    return e.what();
-  }
-  return "";
-}
-
-std::string override_refusal(const std::string& override_text) {
-  return refusal(kMinimal, {override_text});
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-#define EXPECT_CONTAINS(text, part) \
-  EXPECT_TRUE(contains(text, part)) << "in: " << (text) << "\nwanted: " << (part)
+using namespace config_case;
 
 TEST(Config, DefaultsFillTheRest) {
   const Config c = parse(kMinimal);
@@ -361,115 +327,6 @@ TEST(Config, NamesAndPlaces) {
   EXPECT_CONTAINS(refusal(kMinimal + "validation: {sets: {\"a\\nb\": x.ds}}\n"), "got \"a\\x0ab\"");
 }
 
-struct Hostile {
-  const char* name;
-  std::string text;
-  std::string expected;
-};
-
-std::string minimal_with_crlf() {
-  std::string text = "\xEF\xBB\xBF";
-  for (const char c : kMinimal) text += c == '\n' ? std::string("\r\n") : std::string(1, c);
-  return text;
-}
-
-TEST(ConfigYaml, HostileTexts) {
-  std::string bomb = "a: &a [x, x, x, x]\n";
-  for (char c = 'b'; c < 'z'; ++c) {
-    const std::string last(1, static_cast<char>(c - 1));
-    bomb += std::string(1, c) + ": &" + c + " [*" + last + ", *" + last + ", *" + last + "]\n";
-  }
-  std::string many;
-  for (int i = 0; i < 60000; ++i) many += "k" + std::to_string(i) + ": 1\n";
-  std::string unknown;
-  for (int i = 0; i < 9000; ++i) unknown += "k" + std::to_string(i) + ": 1\n";
-  std::string block;
-  for (int i = 0; i < 1000; ++i) block += std::string(static_cast<size_t>(i), ' ') + "a:\n";
-  const std::vector<Hostile> cases = {
-      {"duplicate", kMinimal + "model: {init_from: b}\n",
-       "tiny.yaml:5:1: error: expected each key once, got the duplicate key \"model\"; it is "
-       "already set at line 2; remove one of them"},
-      {"alias bomb", bomb, "anchors/tags not supported"},
-      {"anchor", "general: &x {run: a}\n", "1:10: error: expected a plain value, got an anchor"},
-      {"unknown alias", "general: *x\n", "error: expected valid YAML"},
-      {"merge key", "general: {<<: {run: a}}\n", "got the merge key '<<'"},
-      {"tag", "general: !!python/object:os.system {run: a}\n", "got the tag"},
-      {"deep flow", std::string(100000, '['), "expected at most 32 levels"},
-      {"deep maps", std::string(100000, '{'), "expected at most 32 levels"},
-      {"deep block", block, "expected at most 32 levels"},
-      {"deep sequence", std::string(33000, '-'), "expected a mapping of sections"},
-      {"many keys", many, "expected at most 20000 keys and values"},
-      {"many unknown keys", unknown, "more\n"},
-      {"too large", std::string((1 << 20) + 1, '#'), "expected at most 1048576 bytes, got 1048577"},
-      {"tab", "general:\n\trun: a\n", "2:1: error: expected UTF-8 text, got a tab at byte 9"},
-      {"UTF-16", std::string("\xFF\xFEg\0:\0", 6), "got UTF-16 at byte 0"},
-      {"invalid UTF-8", "general: {run: \xC3(}\n", "got an invalid sequence at byte 15"},
-      {"NUL", std::string("general: {run: a\0b}", 19), "control character 0x00 at byte 16"},
-      {"two documents", kMinimal + "---\n" + kMinimal, "expected one document"},
-      {"empty", "", "expected a mapping of sections, got an empty file"},
-      {"comments only", "# nothing\n# here\n", "got an empty file"},
-      {"list", "- a\n- b\n", "expected a mapping of sections, got a list"},
-      {"scalar", "42", "expected a mapping of sections, got 42"},
-      {"unclosed", "general: {run: a\n", "expected valid YAML"},
-      {"list as a key", "? [a, b]\n: c\n", "got a value that cannot be one"},
-      {"section is a list", kMinimal + "general: [a]\n",
-       "general: expected a mapping of keys, got a list"},
-      {"stages are a mapping", kMinimal + "validation: {sets: [a]}\n",
-       "validation.sets: expected a mapping of name: path, got a list"},
-      {"huge key", std::string(100000, 'k') + ": 1\n", ""},
-      {"newline in a key", "\"a\\nb\": 1\n", "unknown key \"a\\x0ab\""},
-  };
-  for (const Hostile& h : cases) {
-    const auto start = std::chrono::steady_clock::now();
-    const std::string message = refusal(h.text);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    EXPECT_FALSE(message.empty()) << h.name;
-    EXPECT_CONTAINS(message, h.expected) << " (" << h.name << ")";
-    EXPECT_TRUE(!contains(message, "\n") || contains(message, "errors; nothing was started."))
-        << h.name;
-    EXPECT_LT(message.size(), 200000u) << h.name;
-    EXPECT_LT(seconds.count(), 2.0) << h.name;
-  }
-}
-
-TEST(ConfigYaml, ByteOrderMarkAndCarriageReturnsAreAccepted) {
-  EXPECT_EQ(parse(minimal_with_crlf()), parse(kMinimal));
-}
-
-TEST(ConfigYaml, StructuralErrorsDoNotHideOthers) {
-  const std::string text = refusal(kMinimal + "general: {seed: x, seed: 3}\n");
-  EXPECT_CONTAINS(text, "duplicate key \"seed\"");
-  EXPECT_CONTAINS(text, "general.seed: expected integer >= 0, got \"x\"");
-  EXPECT_CONTAINS(text, "2 errors; nothing was started.");
-}
-
-TEST(ConfigFile, MissingIsMissingAndLargeIsBad) {
-  try {
-    load_config("/nonexistent/tiny.yaml");
-    FAIL();
-  } catch (const core::Error& e) {
-    EXPECT_EQ(e.code(), core::ExitCode::kMissingInput);
-  }
-  const test_support::TemporaryFolder folder;
-  const fs::path path = folder.write("large.yaml", std::string((1 << 20) + 1, '#'));
-  try {
-    load_config(path);
-    FAIL();
-  } catch (const core::Error& e) {
-    EXPECT_EQ(e.code(), core::ExitCode::kBadConfig);
-    EXPECT_CONTAINS(std::string(e.what()), "expected at most 1048576 bytes, got 1048577");
-  }
-}
-
-const std::vector<std::string> kOdd = {"general.run=\"no: #1 \\\"é\\\"\"",
-                                       "mla.rope.rope_pairs_per_head=3",
-                                       "mla.latent.latent_dims_per_kv_head=5",
-                                       "mla.calibration.data=c.ds",
-                                       "validation.sets.code=a b.ds",
-                                       "parallelism.threads_per_rank=3",
-                                       "optimizer.optimizer_factory.adam_eps=1.25e-300",
-                                       "general.project=\"-\""};
-
 TEST(Config, TimesCarryTheirUnit) {
   for (const auto& [text, seconds] : {std::pair{"45s", 45.0}, std::pair{"90m", 5400.0},
                                       std::pair{"11.5h", 41400.0}, std::pair{"2d", 172800.0}}) {
@@ -496,82 +353,6 @@ TEST(Config, TheWatchdogCanBeSetPerPhase) {
   EXPECT_TRUE(incompatible_changes(parse(kMinimal), c).empty());
   EXPECT_TRUE(reported_changes(parse(kMinimal), c).empty());
   EXPECT_CONTAINS(override_refusal("watchdog.step_seconds=-1"), "integer >= 0");
-}
-
-TEST(ConfigDump, ResolvedIsAFixedPoint) {
-  for (const Config& c : {parse(kMinimal), parse(kMinimal, kOdd),
-                          load_config(MHA2MLA_SOURCE_DIR "/configs/tiny.yaml")}) {
-    const std::string text = dump_resolved(c);
-    const Config again = parse_config(text, "/elsewhere/config.resolved.yaml");
-    EXPECT_EQ(again, c) << text;
-    EXPECT_EQ(dump_resolved(again), text);
-  }
-}
-
-TEST(ConfigDump, DefaultsAreYamlThatOnlyLacksWhatIsRequired) {
-  const std::string text = defaults_yaml();
-  EXPECT_CONTAINS(text, "adam_eps: 1.0e-08");
-  EXPECT_CONTAINS(text, "  sequence_length: 2048");
-  EXPECT_CONTAINS(text, "# tokens per sequence\n");
-  const Config c = parse(text, {"model.init_from=m", "tokens.train_steps=100", "mla=null",
-                                "data_stages.0.data.dataset.dataset_folder=/home/ann/a.ds",
-                                "model.init_from=/home/ann/model"});
-  EXPECT_EQ(c, parse(kMinimal));
-}
-
-TEST(ConfigChanges, TrajectoryKeysAreNamedWithBothValues) {
-  const Config saved = parse(kMinimal);
-  const Config now = parse(kMinimal, {"tokens.micro_batch_size=8",
-                                      "optimizer.learning_rate_scheduler.learning_rate=0.5"});
-  EXPECT_EQ(
-      incompatible_changes(saved, now),
-      (std::vector<std::string>{"optimizer.learning_rate_scheduler.learning_rate: 0.0001 -> 0.5",
-                                "tokens.micro_batch_size: 4 -> 8"}));
-  EXPECT_TRUE(incompatible_changes(saved, saved).empty());
-}
-
-TEST(ConfigChanges, FreeKeysDoNotCount) {
-  const Config saved = parse(kMinimal);
-  const Config now =
-      parse(kMinimal,
-            {"general.run=other", "general.output_dir=/x", "logging.iteration_step_info_interval=1",
-             "checkpoints.checkpoint_interval=1", "tokens.val_check_interval=3",
-             "parallelism.recompute=block", "parallelism.threads_per_rank=2"});
-  EXPECT_TRUE(incompatible_changes(saved, now).empty());
-  EXPECT_EQ(reported_changes(saved, now),
-            std::vector<std::string>{"parallelism.threads_per_rank: auto -> 2"});
-}
-
-TEST(ConfigChanges, GeneralSeedIsThatOfStagesThatNameNone) {
-  const Config saved = parse(kMinimal), now = parse(kMinimal, {"general.seed=7"});
-  EXPECT_EQ(now.data_stages[0].data.seed, 7);
-  EXPECT_EQ(incompatible_changes(saved, now),
-            std::vector<std::string>{"data_stages.0.data.seed: 42 -> 7"});
-  const std::string own = "data_stages.0.data.seed=42";
-  EXPECT_EQ(parse(kMinimal, {"general.seed=7", own}).data_stages[0].data.seed, 42);
-  EXPECT_TRUE(incompatible_changes(saved, parse(kMinimal, {"general.seed=7", own})).empty());
-}
-
-TEST(ConfigChanges, MoreStepsAreFineWhileTheScheduleStays) {
-  const std::string start = "optimizer.learning_rate_scheduler.lr_decay_starting_step=";
-  const Config saved = parse(kMinimal, {start + "100"});
-  const Config longer = parse(kMinimal, {start + "100", "tokens.train_steps=200"});
-  EXPECT_TRUE(incompatible_changes(saved, longer).empty());
-  EXPECT_EQ(reported_changes(saved, longer),
-            std::vector<std::string>{"tokens.train_steps: 100 -> 200"});
-  const Config moved = parse(kMinimal, {"tokens.train_steps=200"});  // the decay moves along
-  EXPECT_EQ(incompatible_changes(saved, moved).size(), 1u);
-}
-
-TEST(ConfigChanges, MovedFilesAreReportedAndReplacedOnesRefused) {
-  const Config saved = parse(kMinimal);
-  const std::string folder = "data_stages.0.data.dataset.dataset_folder=";
-  const Config moved = parse(kMinimal, {folder + "/disk2/a.ds"});
-  EXPECT_TRUE(incompatible_changes(saved, moved).empty());
-  EXPECT_EQ(reported_changes(saved, moved),
-            std::vector<std::string>{"data_stages.0.data.dataset.dataset_folder: "
-                                     "[/home/ann/a.ds] -> [/disk2/a.ds]"});
-  EXPECT_EQ(incompatible_changes(saved, parse(kMinimal, {folder + "/home/ann/b.ds"})).size(), 1u);
 }
 
 }  // namespace
