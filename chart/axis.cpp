@@ -37,20 +37,27 @@ Axis linear_axis(double low, double high, int wanted) {
   return axis;
 }
 
-Axis logarithmic_axis(double low, double high, int wanted) {
+Axis decades_axis(double low, double high, int wanted) {
   const double first = std::floor(std::log10(low)), last = std::ceil(std::log10(high));
   const double step = std::max(1.0, std::ceil((last - first) / wanted));
   Axis axis{
       .low = std::pow(10, first), .high = std::pow(10, last), .logarithmic = true, .ticks = {}};
-  const bool few_decades = last - first <= 2;
   for (double e = first; e <= last; e += step) {
     const double power = std::pow(10, e);
     axis.ticks.push_back({power, format_tick(power)});
-    if (!few_decades || e >= last) continue;
-    for (const double factor : {2.0, 5.0})
-      axis.ticks.push_back({factor * power, format_tick(factor * power)});
   }
   return axis;
+}
+
+Axis logarithmic_axis(double low, double high, int wanted) {
+  if (high > 100 * low) return decades_axis(low, high, wanted);
+  const double end = round_up_step(high);
+  Axis axis{.low = end, .high = end, .logarithmic = true, .ticks = {}};
+  for (double tick = end;; tick = round_up_step(tick / 2.6)) {  // the next lower of 1, 2, 5
+    axis.low = tick;
+    axis.ticks.insert(axis.ticks.begin(), {tick, format_tick(tick)});
+    if (tick <= low * (1 + 1e-9)) return axis;
+  }
 }
 
 }  // namespace
@@ -73,7 +80,7 @@ Axis make_axis(const std::vector<double>& values, bool logarithmic, int wanted) 
   if (shown.empty() && logarithmic) return make_axis(values, false, wanted);
   if (shown.empty()) return linear_axis(0, 1, wanted);
   const auto [low, high] = std::minmax_element(shown.begin(), shown.end());
-  if (logarithmic && *high >= 10 * *low) return logarithmic_axis(*low, *high, wanted);
+  if (logarithmic && *high >= 3 * *low) return logarithmic_axis(*low, *high, wanted);
   if (logarithmic) return make_axis(values, false, wanted);
   return linear_axis(*low, *high, wanted);
 }

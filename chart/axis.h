@@ -26,7 +26,7 @@ struct Axis {
 };
 
 // About `wanted` ticks at 1, 2 or 5 times a power of ten. A logarithmic axis without a positive
-// value, or over less than a factor of ten, becomes linear. Values that cannot be shown play no
+// value, or over less than a factor of three, becomes linear. Values that cannot be shown play no
 // role; without any, 0 to 1.
 Axis make_axis(const std::vector<double>& values, bool logarithmic, int wanted);
 

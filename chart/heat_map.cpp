@@ -91,8 +91,27 @@ std::string draw_cells(const HeatMap& map, const Grid& grid, const Range& range)
   return out;
 }
 
+// So many for all that the largest has four digits; none if all are whole, -1 if there is no room.
+int decimals_of(const std::vector<double>& values) {
+  double largest = 0;
+  bool whole = true;
+  for (const double value : values) {
+    if (!can_show(value)) continue;
+    largest = std::max(largest, std::abs(value));
+    whole = whole && value == std::round(value);
+  }
+  if (largest >= 1e6) return -1;
+  if (whole) return 0;
+  return std::clamp(3 - static_cast<int>(std::floor(std::log10(largest))), 0, 6);
+}
+
+std::string format_cell(double value, int decimals) {
+  return decimals < 0 ? fmt::format("{:.4g}", value) : fmt::format("{:.{}f}", value, decimals);
+}
+
 std::string draw_numbers(const HeatMap& map, const Grid& grid, const Range& range) {
   if (!map.numbers || grid.cell_width < 34 || grid.cell_height < 14) return {};
+  const int decimals = decimals_of(map.values);
   std::string out;
   const size_t columns = map.columns.size();
   for (size_t i = 0; i < map.values.size(); ++i) {
@@ -100,7 +119,7 @@ std::string draw_numbers(const HeatMap& map, const Grid& grid, const Range& rang
     const bool dark = opacity_of(shade_of(map.values[i], range)) > kDarkEnoughForPaper;
     out += svg_text(grid.left + grid.cell_width * (static_cast<double>(i % columns) + 0.5),
                     kTop + grid.cell_height * (static_cast<double>(i / columns) + 0.5) + 4,
-                    fmt::format("{:.4g}", map.values[i]), Anchor::middle,
+                    format_cell(map.values[i], decimals), Anchor::middle,
                     dark ? "on-heat" : "off-heat");
   }
   return out;
@@ -136,9 +155,10 @@ std::string draw(const HeatMap& map) {
   const double bottom = kTop + grid.cell_height * static_cast<double>(map.rows.size());
   std::string body =
       draw_names(map, grid, bottom) + draw_cells(map, grid, range) + draw_numbers(map, grid, range);
-  const std::string scale = range.empty ? "no values recorded"
-                                        : fmt::format("pale {} to strong {}", format_tick(range.low),
-                                                      format_tick(range.high));
+  const std::string scale =
+      range.empty
+          ? "no values recorded"
+          : fmt::format("pale {} to strong {}", format_tick(range.low), format_tick(range.high));
   body += svg_text(kWidth - kRight, 37, scale, Anchor::end);
   return svg_document(bottom + 44, map.title, body);
 }

@@ -30,6 +30,9 @@ TEST(AxisTest, LogarithmicTicksArePowersOfTen) {
   EXPECT_NEAR(axis.place(std::sqrt(0.01 * 100000)), 0.5, 1e-12);
   EXPECT_EQ(labels(make_axis({1, 90}, true, 5)),
             (std::vector<std::string>{"1", "2", "5", "10", "20", "50", "100"}));
+  EXPECT_EQ(labels(make_axis({14.6, 62}, true, 5)),
+            (std::vector<std::string>{"10", "20", "50", "100"}));
+  EXPECT_EQ(labels(make_axis({0.2, 0.7}, true, 5)), (std::vector<std::string>{"0.2", "0.5", "1"}));
 }
 
 TEST(AxisTest, LogarithmicAxisFallsBackWhereItHasNoSense) {

@@ -104,6 +104,21 @@ TEST(HeatMapTest, CellsAreShadedByValue) {
   EXPECT_EQ(count(svg, "class=\"off-heat\""), 1U);
 }
 
+TEST(HeatMapTest, NumbersOfAMapHaveTheSameDecimals) {
+  const auto drawn = [](const std::vector<double>& values) {
+    return draw(HeatMap{.title = "t",
+                        .x_label = "x",
+                        .y_label = "y",
+                        .rows = {"a"},
+                        .columns = {"c", "d"},
+                        .values = values});
+  };
+  EXPECT_EQ(count(drawn({2.93, 4.0562}), ">2.930<"), 1U);
+  EXPECT_EQ(count(drawn({2.93, 40.562}), ">2.93<"), 1U);
+  EXPECT_EQ(count(drawn({3, 40}), ">3<"), 1U);
+  EXPECT_EQ(count(drawn({1e99, 3}), ">1e+99<"), 1U);
+}
+
 TEST(HeatMapTest, EmptyMap) {
   expect_balanced(draw(HeatMap{
       .title = "t", .x_label = "", .y_label = "", .rows = {}, .columns = {}, .values = {}}));
