@@ -78,6 +78,8 @@ Axis make_axis(const std::vector<double>& values, bool logarithmic, int wanted) 
   std::copy_if(values.begin(), values.end(), std::back_inserter(shown),
                [&](double value) { return filter.can_show(value); });
   if (shown.empty() && logarithmic) return make_axis(values, false, wanted);
+  for (double& value : shown)
+    if (std::abs(value) < 1 / kLargestDrawn) value = 0;  // no ticks lie between such and zero
   if (shown.empty()) return linear_axis(0, 1, wanted);
   const auto [low, high] = std::minmax_element(shown.begin(), shown.end());
   if (logarithmic && *high >= 3 * *low) return logarithmic_axis(*low, *high, wanted);

@@ -21,13 +21,13 @@ struct Axis {
 
   // 0 at `low`, 1 at `high`.
   double place(double value) const;
-  // Finite, not too large and, on a logarithmic axis, above zero.
+  // Finite, not too large and, on a logarithmic axis, not too near to zero.
   bool can_show(double value) const;
 };
 
-// About `wanted` ticks at 1, 2 or 5 times a power of ten. A logarithmic axis without a positive
-// value, or over less than a factor of three, becomes linear. Values that cannot be shown play no
-// role; without any, 0 to 1.
+// About `wanted` ticks at 1, 2 or 5 times a power of ten; on a logarithmic axis at all of these up
+// to a factor of a hundred. One without a positive value, or over less than a factor of three,
+// becomes linear. Values that cannot be shown play no role; without any, 0 to 1.
 Axis make_axis(const std::vector<double>& values, bool logarithmic, int wanted);
 
 }  // namespace chart

@@ -91,7 +91,7 @@ std::string draw_cells(const HeatMap& map, const Grid& grid, const Range& range)
   return out;
 }
 
-// So many for all that the largest has four digits; none if all are whole, -1 if there is no room.
+// Decimals that show four digits of the largest; 0 if all are whole; -1: with an exponent.
 int decimals_of(const std::vector<double>& values) {
   double largest = 0;
   bool whole = true;
@@ -102,6 +102,7 @@ int decimals_of(const std::vector<double>& values) {
   }
   if (largest >= 1e6) return -1;
   if (whole) return 0;
+  if (largest < 1e-3) return -1;
   return std::clamp(3 - static_cast<int>(std::floor(std::log10(largest))), 0, 6);
 }
 

@@ -17,7 +17,7 @@ corpus=tests/fuzz/corpus
 # Why not 512 MiB in all: AddressSanitizer keeps freed memory for a while; why 10 s: of a busy machine.
 limits=(-rss_limit_mb=1024 -malloc_limit_mb=512 -timeout=10 -print_final_stats=1)
 # A tenth to a third faster: short stacks of allocations, less freed memory kept; a finding replays with the full ones.
-export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8:thread_local_quarantine_size_kb=64
+export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8:thread_local_quarantine_size_kb=64${ASAN_OPTIONS:+:$ASAN_OPTIONS}
 seconds=60 executions=0 jobs=1 minimise=0 coverage=0
 targets=()
 

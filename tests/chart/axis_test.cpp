@@ -40,6 +40,14 @@ TEST(AxisTest, LogarithmicAxisFallsBackWhereItHasNoSense) {
   EXPECT_FALSE(make_axis({0, -1}, true, 5).logarithmic);
 }
 
+TEST(AxisTest, ValuesTooSmallForTicksAreZero) {
+  for (const std::vector<double>& values :
+       {std::vector<double>{1e-322}, {0, 5e-324}, {-1e-310, 1e-310}}) {
+    EXPECT_EQ(labels(make_axis(values, false, 5)), labels(make_axis({0}, false, 5)));
+    EXPECT_EQ(labels(make_axis(values, true, 5)), labels(make_axis({0}, true, 5)));
+  }
+}
+
 TEST(AxisTest, OneValueLiesInTheMiddle) {
   for (const double value : {0.0, 3.5, -2.0, 1e-300, 1e99}) {
     const Axis axis = make_axis({value, value}, false, 5);

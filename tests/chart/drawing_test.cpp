@@ -117,6 +117,7 @@ TEST(HeatMapTest, NumbersOfAMapHaveTheSameDecimals) {
   EXPECT_EQ(count(drawn({2.93, 40.562}), ">2.93<"), 1U);
   EXPECT_EQ(count(drawn({3, 40}), ">3<"), 1U);
   EXPECT_EQ(count(drawn({1e99, 3}), ">1e+99<"), 1U);
+  EXPECT_EQ(count(drawn({2e-7, 0}), ">2e-07<"), 1U);
 }
 
 TEST(HeatMapTest, EmptyMap) {

@@ -51,7 +51,7 @@ class Runner:
         lines = [json.loads(line) for line in (self.out / "test/bits/metrics.jsonl").read_text().splitlines()]
         seconds = [line["wall_s"] for line in lines if "wall_s" in line]
         assert seconds == sorted(seconds) and result["seconds"] >= seconds[-1], (seconds, result)
-        spent = sum(line["step_time_s"] for line in lines if line["type"] == "train")  # every step has its line
+        spent = sum(line["step_time_s"] * line["interval_steps"] for line in lines if line["type"] == "train")
         tokens = max(line["tokens"] for line in lines if line["type"] == "train")
         assert abs(result["tokens_per_second"] * spent / tokens - 1) < 1e-9, (result, spent, tokens)
 

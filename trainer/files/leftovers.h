@@ -1,5 +1,5 @@
 // Names of what a killed process leaves, and nothing else:
-//   .tmp-TAG-NONCE, .trash-TAG-NONCE (.old)   folders on their way in or out; TAG: a step, "model"
+//   .tmp-TAG-NONCE, .trash-TAG-NONCE (.old)   folders on their way in or out; TAG: a step or "model"
 //   NAME.tmp.PID                              a file that core::AtomicFile was writing
 #pragma once
 

@@ -11,6 +11,7 @@
 namespace trainer {
 namespace {
 
+namespace fs = std::filesystem;
 using core::ExitCode;
 
 constexpr int64_t kDefaultSequenceLength = 1024;

@@ -14,11 +14,9 @@
 
 namespace trainer {
 
-// Where a verb takes token ids from: shards cut into windows, or a safetensors file with
-// `input_ids`.
 struct IdSource {
   std::vector<std::filesystem::path> data;
-  std::filesystem::path ids;
+  std::filesystem::path ids;    // one of the two
   int64_t sequence_length = 0;  // of the windows of `data`; 0: min(1024, max_position_embeddings)
   int64_t max_windows = 0;      // of each shard; 0: all
 };

@@ -66,13 +66,11 @@ json TrainingRun::result() const {
                     {"after", 2 * spec.cache_elements_per_token()}}},
                   {"parity", prepared_.parity}};
   const double speed = step_log_->tokens_per_second();
-  if (speed > 0) {
-    outcome["tokens_per_second"] = speed;
-  } else {
-    // A process that found the run finished has measured nothing.
-    for (const char* key : {"tokens_per_second", "seconds", "ranks", "threads_per_rank"})
-      if (earlier_result_.contains(key)) outcome[key] = earlier_result_[key];
-  }
+  if (speed > 0) outcome["tokens_per_second"] = speed;
+  if (step_log_->has_stepped()) return outcome;
+  // A process that found the run finished has trained nothing.
+  for (const char* key : {"tokens_per_second", "seconds", "ranks", "threads_per_rank"})
+    if (earlier_result_.contains(key)) outcome[key] = earlier_result_[key];
   return outcome;
 }
 

@@ -21,15 +21,15 @@ double number_or_zero(const nlohmann::json& line, const char* key) {
 }  // namespace
 
 TimeSpent time_spent(const std::filesystem::path& metrics) {
+  constexpr double kMost = 1e15;
   TimeSpent spent;
   for_each_metrics_line(metrics, [&](const nlohmann::json& line) {
     spent.wall_seconds = std::max(spent.wall_seconds, number_or_zero(line, "wall_s"));
-    const auto step = static_cast<int64_t>(number_or_zero(line, "step"));
-    if (!line.contains("step_time_s") || step <= spent.steps) return;
-    // A line tells the mean of the steps since the line before.
-    spent.step_seconds +=
-        number_or_zero(line, "step_time_s") * static_cast<double>(step - spent.steps);
-    spent.steps = step;
+    const double steps = number_or_zero(line, "interval_steps");
+    const double seconds = number_or_zero(line, "step_time_s");
+    if (!(steps >= 1 && steps <= kMost && seconds > 0 && seconds <= kMost)) return;
+    spent.step_seconds += steps * seconds;
+    spent.steps += static_cast<int64_t>(steps);
   });
   return spent;
 }
@@ -52,6 +52,7 @@ void StepLog::end_step() {
   total_seconds_ += seconds;
   ++interval_steps_;
   ++total_steps_;
+  stepped_ = true;
 }
 
 double StepLog::interval_step_seconds() const {
@@ -90,6 +91,7 @@ nlohmann::json StepLog::metrics(const StepReport& r, int64_t tokens_seen, double
       {"tokens", tokens_seen},
       {"lr", r.learning_rate},
       {"step_time_s", step_seconds},
+      {"interval_steps", interval_steps_},
       {"tokens_per_s", step_seconds > 0 ? static_cast<double>(tokens_per_step_) / step_seconds : 0},
       {"wall_s", wall_seconds()},
       {"epoch", epochs},

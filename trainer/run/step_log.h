@@ -30,8 +30,11 @@ class StepLog {
   void go_on_from(const TimeSpent& earlier);
 
   // Call around the work of a step; validation and checkpoints do not count as step time.
+  // Not called for a step that was left out or undone.
   void begin_step() { begin_ = std::chrono::steady_clock::now(); }
   void end_step();
+  // Whether a step has ended in this process.
+  bool has_stepped() const { return stepped_; }
 
   // Mean validation loss, shown until there is a newer one.
   void set_validation(double loss) { validation_ = loss; }
@@ -55,6 +58,7 @@ class StepLog {
   double interval_seconds_ = 0, total_seconds_ = 0;
   double earlier_wall_seconds_ = 0;
   int64_t interval_steps_ = 0, total_steps_ = 0;
+  bool stepped_ = false;
   std::optional<double> validation_;
 };
 

@@ -1,6 +1,7 @@
 #include "trainer/run/stop_requests.h"
 
 #include <unistd.h>
+#include <csignal>
 
 #include <array>
 #include <atomic>

@@ -45,7 +45,8 @@ StepReport TrainingRun::step() {
       phase(fmt::format("step {}", trainer_->step_number() + 1), config_.watchdog.step_seconds);
   step_log_->begin_step();
   StepReport report = trainer_->step();
-  step_log_->end_step();
+  if (report.outcome == StepOutcome::applied || report.outcome == StepOutcome::skipped)
+    step_log_->end_step();
   status_->set_step(trainer_->step_number());
   if (!report.note.empty()) log_->warn(report.note);
   return report;

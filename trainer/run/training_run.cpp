@@ -220,7 +220,9 @@ void TrainingRun::set_up() {
       std::make_unique<StepLog>(config_.tokens.train_steps,
                                 config_.tokens.global_batch_size * config_.tokens.sequence_length);
   continue_metrics(checkpoint);
-  if (root()) step_log_->go_on_from(time_spent(folder_->metrics()));
+  session_.comm.run_agreed([&] {
+    if (root()) step_log_->go_on_from(time_spent(folder_->metrics()));
+  });
   core::failpoint("run.after_load");
 }
 
@@ -261,6 +263,7 @@ void TrainingRun::make_saver(const fs::path& checkpoint) {
                                             {"step", trainer_->step_number()},
                                             {"checkpoint_step", outcome.step},
                                             {"manifest", outcome.saved->manifest_hash},
+                                            {"wall_s", step_log_->wall_seconds()},
                                             {"seconds", outcome.seconds}});
                           }});
   saver_->resume_from(trainer_->step_number(), checkpoint);

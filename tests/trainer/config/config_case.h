@@ -41,7 +41,8 @@ inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-#define EXPECT_CONTAINS(text, part) \
-  EXPECT_TRUE(contains(text, part)) << "in: " << (text) << "\nwanted: " << (part)
+#define EXPECT_CONTAINS(text, part)                         \
+  EXPECT_TRUE(::trainer::config_case::contains(text, part)) \
+      << "in: " << (text) << "\nwanted: " << (part)
 
 }  // namespace trainer::config_case
