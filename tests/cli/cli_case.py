@@ -8,11 +8,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from support import BAD_CONFIG, BAD_DATA, IO, MISSING, PERMISSION, PREEMPTED, USAGE
+
 PROGRAM = sys.argv.pop(1)
 SOURCE = Path(sys.argv.pop(1))
 DATA = SOURCE / "tests" / "data_files"
 TINY = SOURCE / "examples" / "tiny-llama"
-USAGE, BAD_DATA, MISSING, IO, PERMISSION, BAD_CONFIG, PREEMPTED = 64, 65, 66, 74, 77, 78, 75
 
 
 def read_jsonl(path):

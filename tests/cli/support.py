@@ -4,6 +4,9 @@ import os
 import struct
 import subprocess
 
+# Exit codes, docs/exit_codes.md.
+OK, USAGE, BAD_DATA, MISSING, LOCKED, IO, PREEMPTED, NO_CHECKPOINT, PERMISSION, BAD_CONFIG, NUMERICAL = (
+    0, 64, 65, 66, 73, 74, 75, 76, 77, 78, 79)
 MODEL = "tests/data_files/llama-gqa-tied"  # of the source folder: 2 layers, 2 kv heads of width 12
 VOCABULARY = 97
 CONFIG = """

@@ -13,13 +13,12 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 import support
+from support import BAD_CONFIG, BAD_DATA, IO, LOCKED, MISSING, NO_CHECKPOINT, NUMERICAL, PERMISSION, USAGE
 
 PROGRAM = Path(sys.argv.pop(1)).resolve()
 SOURCE = Path(sys.argv.pop(1)).resolve()
 MODEL = SOURCE / support.MODEL
 TOKENIZER = SOURCE / "examples/tiny-llama"
-USAGE, BAD_DATA, MISSING, LOCKED, IO, NO_CHECKPOINT, PERMISSION, BAD_CONFIG, NUMERICAL = (
-    64, 65, 66, 73, 74, 76, 77, 78, 79)
 CRASH = ["terminate called", "Segmentation", "Aborted", "signal", "Sanitizer", "HDF5-DIAG"]
 AS_ROOT = os.geteuid() == 0
 

@@ -19,12 +19,12 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).parent.parent / "cli"))
 import support
+from support import BAD_CONFIG, BAD_DATA, IO, LOCKED, MISSING, OK, PERMISSION, USAGE
 
 PROGRAM = Path(sys.argv[1]).resolve()
 SOURCE = Path(sys.argv[2]).resolve()
 MODEL = SOURCE / support.MODEL
 TOKENIZER = SOURCE / "examples/tiny-llama/tokenizer.json"
-OK, USAGE, BAD_DATA, MISSING, LOCKED, IO, PERMISSION, BAD_CONFIG = 0, 64, 65, 66, 73, 74, 77, 78
 CRASH = ["terminate called", "Segmentation", "Aborted", "Sanitizer", "runtime error", "HDF5-DIAG"]
 MAX_SECONDS, MAX_MIB = 2, 512
 SANITIZED = b"__asan_init" in PROGRAM.read_bytes()

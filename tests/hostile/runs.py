@@ -9,9 +9,10 @@ import threading
 from pathlib import Path
 
 from harness import CRASH, PROGRAM, SOURCE, support
+from support import NO_CHECKPOINT, NUMERICAL, PREEMPTED
 
 RUN = Path("runs/test/bits")
-OS_LIMIT, PREEMPTED, NO_CHECKPOINT, NUMERICAL, OUT_OF_MEMORY = 71, 75, 76, 79, 80
+OS_LIMIT, OUT_OF_MEMORY = 71, 80
 
 
 def prepare(folder):
