@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <string_view>
 
 #include "core/text.h"
 
@@ -12,8 +11,8 @@ namespace {
 
 constexpr size_t kMaxLineBytes = 4096;
 
-// A message quotes files, hostile ones too: line breaks, terminal escapes and bytes that are not
-// UTF-8 become \xNN, and an endless line is cut.
+}  // namespace
+
 std::string printable(std::string_view line) {
   const bool cut = line.size() > kMaxLineBytes;
   if (cut) line = line.substr(0, kMaxLineBytes);
@@ -41,8 +40,6 @@ std::string printable(std::string_view line) {
   }
   return cut ? text + "..." : text;
 }
-
-}  // namespace
 
 std::string format_fault(const Fault& f) {
   std::string line;

@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace core {
 
@@ -47,6 +48,10 @@ class Error : public std::runtime_error {
  private:
   ExitCode code_;
 };
+
+// A line for a terminal. It may quote files, hostile ones too: line breaks, terminal escapes and
+// bytes that are not UTF-8 become \xNN, and an endless line is cut.
+std::string printable(std::string_view line);
 
 std::string format_fault(const Fault& fault);
 

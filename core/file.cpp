@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
 #include <utility>
 
 #include "core/error.h"
@@ -69,6 +70,21 @@ void MappedFile::release(std::span<const std::byte> part) const {
   if (part.empty()) return;
   // Advice: a kernel that declines keeps the pages.
   ::madvise(const_cast<std::byte*>(data_) + begin, offset + part.size() - begin, MADV_DONTNEED);
+}
+
+void for_each_piece(const fs::path& path,
+                    const std::function<void(std::span<const std::byte>)>& use) {
+  constexpr size_t kPiece = size_t{1} << 20;
+  const Descriptor d = open_or_fail(path, O_RDONLY);
+  regular_file_size(d.fd, path);
+  const auto buffer = std::make_unique_for_overwrite<std::byte[]>(kPiece);
+  while (true) {
+    const ssize_t n = io::read(d.fd, buffer.get(), kPiece);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("read", path, errno);
+    if (n == 0) return;
+    use({buffer.get(), static_cast<size_t>(n)});
+  }
 }
 
 std::string read_text(const fs::path& path, uint64_t max_bytes) {
@@ -139,9 +155,9 @@ void write_file_atomically(const fs::path& path, std::string_view bytes) {
 }
 
 void copy_file_atomically(const fs::path& from, const fs::path& to) {
-  const MappedFile source(from);
   AtomicFile file(to);
-  file.write(source.bytes().data(), source.bytes().size());
+  for_each_piece(from,
+                 [&](std::span<const std::byte> piece) { file.write(piece.data(), piece.size()); });
   file.commit();
 }
 

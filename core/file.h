@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,6 +35,11 @@ class MappedFile {
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };
+
+// Calls use(piece) for the bytes of a file from front to end, some of them in memory at a time. A
+// disk that cannot be read is kIo here, where touching a map would be a signal.
+void for_each_piece(const fs::path& path,
+                    const std::function<void(std::span<const std::byte>)>& use);
 
 // The whole file as text; refuses files above `max_bytes` (kBadData) before reading them.
 std::string read_text(const fs::path& path, uint64_t max_bytes = uint64_t{1} << 30);

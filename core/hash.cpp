@@ -2,7 +2,7 @@
 
 #include <xxhash.h>
 
-#include <algorithm>
+#include <random>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -21,6 +21,18 @@ std::string to_hex(XXH128_hash_t hash) {
 }
 
 }  // namespace
+
+uint64_t table_seed() {
+  static const uint64_t seed = [] {
+    std::random_device device;
+    return uint64_t{device()} << 32 | device();
+  }();
+  return seed;
+}
+
+uint64_t table_hash(std::string_view key) {
+  return XXH3_64bits_withSeed(key.data(), key.size(), table_seed());
+}
 
 struct Hasher::State {
   XXH3_state_t* xxh = XXH3_createState();
@@ -48,14 +60,9 @@ std::string hash_hex(const std::string& text) {
 }
 
 std::string hash_file_hex(const std::filesystem::path& path) {
-  constexpr size_t kPiece = size_t{64} << 20;  // in memory at once
-  const MappedFile file(path);
   Hasher hasher;
-  for (size_t begin = 0; begin < file.bytes().size(); begin += kPiece) {
-    const auto piece = file.bytes().subspan(begin, std::min(kPiece, file.bytes().size() - begin));
-    hasher.update(piece.data(), piece.size());
-    file.release(piece);
-  }
+  for_each_piece(
+      path, [&](std::span<const std::byte> piece) { hasher.update(piece.data(), piece.size()); });
   return hasher.hex();
 }
 

@@ -11,8 +11,9 @@ namespace core {
 namespace {
 
 constexpr size_t kMaxDepth = 64;
-// A value takes at least two bytes of text and 16 of memory: so that memory stays bounded.
-constexpr size_t kMaxValues = size_t{1} << 24;
+// So that memory stays bounded: a value takes at least two bytes of text and 16 of memory, a list
+// or an object three bytes and 80. The merges of the largest tokenizers are half a million lists.
+constexpr size_t kMaxValues = size_t{1} << 24, kMaxContainers = size_t{1} << 20;
 
 using Json = nlohmann::json;
 
@@ -70,6 +71,8 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
   }
   bool open(Json container) {
     if (open_.size() == kMaxDepth) refuse("nesting deeper than " + std::to_string(kMaxDepth));
+    if (++containers_ > kMaxContainers)
+      refuse("more than " + std::to_string(kMaxContainers) + " lists and objects");
     Json& value = place();
     value = std::move(container);
     open_.push_back(&value);
@@ -84,7 +87,7 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
   Json root_;
   std::vector<Json*> open_;
   Json* slot_ = nullptr;  // of the key just read
-  size_t values_ = 0;
+  size_t values_ = 0, containers_ = 0;
 };
 
 }  // namespace

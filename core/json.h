@@ -8,8 +8,8 @@
 
 namespace core {
 
-// Throws kBadData naming `path`, the byte offset and the reason. Depth above 64 and more than 2^24
-// values are refused.
+// Throws kBadData naming `path`, the byte offset and the reason. Depth above 64, more than 2^24
+// values and more than 2^20 lists and objects are refused.
 nlohmann::json parse_json(const std::string& path, const std::string& text);
 
 // parse_json(read_text(path)).

@@ -7,20 +7,27 @@
 namespace core {
 namespace {
 
-// Optimal string alignment distance: insert, delete, replace, swap neighbours.
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
-  for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
-  for (size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
+// Optimal string alignment distance (insert, delete, replace, swap neighbours); `limit` if it is
+// not less. Candidates may be many, and long: what differs by `limit` in length is not looked at,
+// and of the table only the band around the diagonal is computed in which a distance can be less.
+size_t edit_distance(std::string_view a, std::string_view b, size_t limit) {
+  if (std::max(a.size(), b.size()) - std::min(a.size(), b.size()) >= limit) return limit;
+  std::vector<size_t> two_above(b.size() + 1, limit), above = two_above, row = two_above;
+  for (size_t j = 0; j < std::min(b.size() + 1, limit); ++j) row[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
-    for (size_t j = 1; j <= b.size(); ++j) {
-      d[i][j] =
-          std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+    std::swap(two_above, above);
+    std::swap(above, row);
+    const size_t begin = i < limit ? 1 : i - limit + 1;
+    const size_t end = std::min(b.size() + 1, i + limit);
+    row[begin - 1] = i < limit ? i : limit;
+    if (end <= b.size()) row[end] = limit;
+    for (size_t j = begin; j < end; ++j) {
+      row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] != b[j - 1])});
       if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+        row[j] = std::min(row[j], two_above[j - 2] + 1);
     }
   }
-  return d[a.size()][b.size()];
+  return std::min(row[b.size()], limit);
 }
 
 size_t shared_prefix(std::string_view a, std::string_view b) {
@@ -56,7 +63,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   const std::string* best = nullptr;
   size_t best_distance = std::min<size_t>(3, word.size() / 2 + 1);
   for (const std::string& c : candidates) {
-    const size_t distance = edit_distance(word, c);
+    const size_t distance = edit_distance(word, c, best_distance);
     if (distance < best_distance) {
       best = &c;
       best_distance = distance;
@@ -89,6 +96,8 @@ std::string format_count(double count) {
 }
 
 std::string format_duration(double seconds) {
+  constexpr double kLongest = 1e15;
+  if (!(seconds < kLongest)) return "unknown";
   const auto s = static_cast<int64_t>(std::max(seconds, 0.0) + 0.5);
   return fmt::format("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
