@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "model/hf_names.h"
 #include "model/limits.h"
 #include "model/rope.h"
 
@@ -152,8 +153,9 @@ class ConfigMaker {
     if (!metadata_.contains(name) || !metadata_.values().at(name).count)
       return metadata_.integer(name, 1, kMaxExtent);
     const std::vector<int64_t> list = metadata_.integers(name, kMaxLayers).value();
-    if (list.empty() || std::ranges::adjacent_find(list, std::not_equal_to<>()) != list.end())
-      metadata_.fail(name, "the same number in every layer", "others");
+    if (config_.at("num_hidden_layers") != list.size() || list.empty() ||
+        std::ranges::adjacent_find(list, std::not_equal_to<>()) != list.end())
+      metadata_.fail(name, "one number for each layer, all the same", "others");
     return list.front();
   }
 
@@ -188,7 +190,6 @@ class ConfigMaker {
   // The divisors of the frequencies that a Llama 3 file holds, as the parameters they come from.
   ordered_json llama3(RopeParameters rope, int64_t original) {
     const GgufTensor& tensor = gguf_.tensors.at(kRopeFrequencies);
-    std::vector<float> divisors(tensor.elements());
     const auto refuse = [&](const std::string& expected) {
       core::fail(core::ExitCode::kBadData, {.path = metadata_.path(),
                                             .place = kRopeFrequencies,
@@ -196,8 +197,9 @@ class ConfigMaker {
                                             .expected = expected,
                                             .found = to_string(tensor) + " of others"});
     };
-    if (static_cast<int64_t>(divisors.size()) * 2 != head_dim_)
+    if (2 * tensor.elements() != static_cast<uint64_t>(head_dim_))
       refuse(fmt::format("{}, half of a head", head_dim_ / 2));
+    std::vector<float> divisors(tensor.elements());
     decode_gguf_blocks(*tensor.block, tensor.bytes, divisors);
     const std::vector<double> plain = inverse_frequencies(rope, head_dim_, 0);
     rope.type = RopeParameters::Type::llama3;
@@ -255,7 +257,7 @@ std::string gguf_config_json(const GgufHeader& gguf, std::vector<std::string>& n
   const std::vector<std::string> unknown = maker.unknown_keys();
   if (!unknown.empty())
     notes.push_back(fmt::format("{}: unknown keys are ignored: {}", gguf.metadata.path(),
-                                fmt::join(unknown, ", ")));
+                                shown_names(unknown)));
   return text;
 }
 

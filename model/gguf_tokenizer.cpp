@@ -15,6 +15,7 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kMaxTokens = uint64_t{1} << 20;  // real vocabularies and merges: < 2^19
+constexpr size_t kMaxAdded = 65'536;                // as many as a tokenizer.json may have
 constexpr const char* kTokens = "tokenizer.ggml.tokens";
 
 // What stands in tokenizer.ggml.token_type.
@@ -89,11 +90,14 @@ class TokenizerMaker {
                        fmt::format("\"{}\" twice", tokens_[id]));
       if (types_[id] == kControl || types_[id] == kUserDefined || types_[id] == kUnknown)
         added.push_back(added_token(id));
+      if (added.size() > kMaxAdded)
+        metadata_.fail("tokenizer.ggml.token_type", fmt::format("at most {} special", kMaxAdded),
+                       "more");
     }
     json file = {{"version", "1.0"},
                  {"truncation", nullptr},
                  {"padding", nullptr},
-                 {"added_tokens", added},
+                 {"added_tokens", std::move(added)},
                  {"normalizer", nullptr},
                  {"pre_tokenizer", pre_tokenizer(kind_)},
                  {"post_processor", post_processor()},

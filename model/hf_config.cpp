@@ -19,6 +19,7 @@ namespace {
 
 constexpr uint64_t kMaxFileBytes = uint64_t{16} << 20;
 constexpr int64_t kMaxPairs = int64_t{1} << 22;  // of all layers and kv heads together
+constexpr int64_t kMaxKvHeads = 65'536;          // of all layers: each is a list of its own
 constexpr int64_t kMaxTokenId = INT32_MAX;
 
 // What the families differ in. Absent values are those of Hugging Face transformers.
@@ -214,6 +215,9 @@ void read_sizes(JsonObject& json, const Family& family, LlamaConfig& c) {
   if (c.num_attention_heads * c.head_dim > kMaxExtent)
     json.fail("num_attention_heads * head_dim", fmt::format("at most {}", kMaxExtent),
               fmt::format("{} * {}", c.num_attention_heads, c.head_dim));
+  if (c.num_hidden_layers * c.num_key_value_heads > kMaxKvHeads)
+    json.fail("num_hidden_layers * num_key_value_heads", fmt::format("at most {}", kMaxKvHeads),
+              fmt::format("{} * {}", c.num_hidden_layers, c.num_key_value_heads));
   if (c.num_hidden_layers * c.num_key_value_heads * c.pairs() > kMaxPairs)
     json.fail("num_hidden_layers * num_key_value_heads * head_dim",
               fmt::format("at most {}", 2 * kMaxPairs),
@@ -237,6 +241,12 @@ std::vector<int64_t> read_eos_token_ids(const std::string& path, const nlohmann:
   const auto found = object.find("eos_token_id");
   if (found == object.end() || found->is_null()) return {};
   const nlohmann::json list = found->is_array() ? *found : nlohmann::json::array({*found});
+  constexpr size_t kMostIds = 256;
+  if (list.size() > kMostIds)
+    core::fail(core::ExitCode::kBadData, {.path = path,
+                                          .field = "eos_token_id",
+                                          .expected = fmt::format("at most {} ids", kMostIds),
+                                          .found = std::to_string(list.size())});
   std::vector<int64_t> ids;
   for (const nlohmann::json& id : list) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() > static_cast<uint64_t>(kMaxTokenId))

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <ranges>
 
 #include "autograd/kernels/kernels.h"
 #include "core/error.h"
@@ -23,25 +24,18 @@ namespace fs = std::filesystem;
 using core::ExitCode;
 
 constexpr const char* kHead = "lm_head.weight";
-constexpr size_t kMaxNamesShown = 10;
 constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 
 using Tensors = std::map<std::string, const SafetensorsFile*>;
 using Names = std::vector<std::string>;
 
-std::string shown_names(const Names& names) {
-  std::string text = std::to_string(names.size()) + " (";
-  for (size_t i = 0; i < std::min(names.size(), kMaxNamesShown); ++i)
-    text.append(i > 0 ? ", " : "").append(names[i]);
-  return text.append(names.size() > kMaxNamesShown ? ", ...)" : ")");
-}
-
 // Why names may differ, if it can be told.
 std::string hint_for(const Names& missing, const Names& extra) {
-  for (const std::string& name : extra) {
+  constexpr size_t kLooked = 10;  // at so many of each: a prefix is that of all
+  for (const std::string& name : extra | std::views::take(kLooked)) {
     if (name.ends_with("q_norm.weight") || name.ends_with("k_norm.weight"))
       return "these are the weights of a model with QK-norm, which model_type qwen3 says";
-    for (const std::string& wanted : missing)
+    for (const std::string& wanted : missing | std::views::take(kLooked))
       if (name.ends_with(wanted) && name.size() > wanted.size())
         return fmt::format("names carry the prefix \"{}\"; remove it",
                            name.substr(0, name.size() - wanted.size()));

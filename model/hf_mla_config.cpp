@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 using Pairs = std::vector<int32_t>;
 
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
-constexpr int64_t kMaxQueryRows = int64_t{1} << 24;  // of all layers: each has a place in a list
+constexpr int64_t kMaxQueryRows = int64_t{1} << 22;  // of all layers: each has a place in a list
 
 // The first pairs, and the last.
 Pairs ends(int64_t first, int64_t last, int64_t pairs) {

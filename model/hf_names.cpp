@@ -91,4 +91,12 @@ std::string hf_shape_rule(const std::string& path) {
          (shape.find(',') < shape.size() ? "]" : "");
 }
 
+std::string shown_names(const std::vector<std::string>& names) {
+  constexpr size_t kMost = 10;
+  std::string text = std::to_string(names.size()) + " (";
+  for (size_t i = 0; i < std::min(names.size(), kMost); ++i)
+    text.append(i > 0 ? ", " : "").append(names[i]);
+  return text.append(names.size() > kMost ? ", ...)" : ")");
+}
+
 }  // namespace model

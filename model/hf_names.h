@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace model {
 
@@ -16,5 +17,8 @@ std::optional<std::string> hf_name_of_path(const std::string& path);
 // The config.json keys from which a parameter's shape follows, "[vocab_size, hidden_size]"; empty
 // for an unknown path.
 std::string hf_shape_rule(const std::string& path);
+
+// For messages: "12 (a, b, ...)", the first ten.
+std::string shown_names(const std::vector<std::string>& names);
 
 }  // namespace model

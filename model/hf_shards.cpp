@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "model/hf_index.h"
 #include "model/hf_json.h"
+#include "model/hf_names.h"
 
 namespace model {
 namespace {
@@ -68,17 +69,19 @@ void HfShards::open_index(const fs::path& index, std::vector<std::string>& notes
     tensors_[tensor] = &it->second;
   }
   uint64_t bytes = 0;
+  std::vector<std::string> unlisted;
   std::map<std::string, std::string> holder;
   for (const auto& [file_name, file] : files_) {
     for (const auto& [tensor, stored] : file.tensors()) {
       bytes += stored.end - stored.begin;
       const auto [it, is_new] = holder.emplace(tensor, file_name);
       if (!is_new) refuse(tensor, "in one file only", it->second + " and " + file_name);
-      if (!tensors_.contains(tensor))
-        notes.push_back(
-            fmt::format("{}: {} of {} is not listed and left out", path, tensor, file_name));
+      if (!tensors_.contains(tensor)) unlisted.push_back(tensor + " of " + file_name);
     }
   }
+  if (!unlisted.empty())
+    notes.push_back(
+        fmt::format("{}: tensors are not listed and left out: {}", path, shown_names(unlisted)));
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(index.parent_path(), error))
     if (entry.path().extension() == ".safetensors" &&

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -77,6 +78,11 @@ TorchTensor read_tensor(const fs::path& file, const LlamaConfig& config, int64_t
 
 std::vector<AttentionSpec> read_scores(const fs::path& file, const LlamaConfig& config, int64_t r) {
   const TorchTensor scores = read_tensor(file, config, config.pairs());
+  if (r < 1 || !std::ranges::all_of(scores.values, [](double s) { return std::isfinite(s); }))
+    core::fail(ExitCode::kBadData, {.path = file.string(),
+                                    .field = "2-norm scores",
+                                    .expected = "finite ones, of which 1 or more pairs are kept",
+                                    .found = r < 1 ? "none to keep" : "NaN or infinity"});
   const RopeChoice choice{.strategy = RopeStrategy::two_norm, .pairs_per_head = r};
   std::vector<AttentionSpec> attention;
   const int64_t of_layer = config.num_key_value_heads * config.pairs();
@@ -119,7 +125,8 @@ std::vector<AttentionSpec> read_two_norm(const fs::path& folder, const nlohmann:
   const nlohmann::json* list = top.find("kept_pairs");
   std::vector<AttentionSpec> listed;
   if (list != nullptr) listed = read_list(top, *list, config, r);
-  const fs::path path = folder / fs::path(file).filename();
+  // The name alone: where the file lay when the model was converted does not matter.
+  const fs::path path = folder / file.substr(file.rfind('/') + 1);
   std::error_code error;
   const bool there = !file.empty() && fs::exists(fs::symlink_status(path, error));
   if (!there && list != nullptr) return listed;

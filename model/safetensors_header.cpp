@@ -23,6 +23,7 @@ using core::Fault;
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr size_t kMaxDimensions = 64;
+constexpr size_t kMaxMetadata = 65'536;  // entries
 constexpr const char* kMetadataKey = "__metadata__";
 
 // Bits per element of every type of the format; nothing for a name that is none.
@@ -49,7 +50,11 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
       begin_entry(name);
     } else if (in_metadata_) {
       metadata_key_ = name;
-      if (header_.metadata.contains(name)) fail("metadata key", "every key once", name + " twice");
+      const auto [entry, is_new] = header_.metadata.try_emplace(name);
+      if (!is_new) fail("metadata key", "every key once", name + " twice");
+      if (header_.metadata.size() > kMaxMetadata)
+        fail("metadata", fmt::format("at most {} entries", kMaxMetadata), "more");
+      metadata_value_ = &entry->second;
     } else {
       field_ = name;
       bool* seen = name == "dtype"          ? &seen_dtype_
@@ -94,7 +99,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
   bool string(std::string& value) override {
     if (depth_ == 2 && in_metadata_)
-      header_.metadata[metadata_key_] = value;
+      *metadata_value_ = value;
     else if (depth_ == 2 && !in_array_ && field_ == "dtype")
       entry_.dtype = value;
     else
@@ -133,7 +138,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     field_.clear();
     if (in_metadata_ ? std::exchange(seen_metadata_, true) : header_.tensors.contains(name))
       fail("header", "every name once", "a duplicate");
-    if (header_.tensors.size() == kMaxTensors)
+    if (!in_metadata_ && header_.tensors.size() == kMaxTensors)
       fail("header", "at most " + std::to_string(kMaxTensors) + " tensors", "more");
   }
 
@@ -169,6 +174,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   int depth_ = 0;
   bool in_array_ = false, in_metadata_ = false, seen_metadata_ = false;
   std::string name_, field_, metadata_key_;
+  std::string* metadata_value_ = nullptr;
   StoredTensor entry_;
   bool seen_dtype_ = false, seen_shape_ = false, seen_offsets_ = false;
   int offsets_ = 0;

@@ -99,8 +99,16 @@ size_t StoredZip::add_record(size_t at) {
   const size_t begin =
       local + kLocalBytes + little_endian(header, 26, 2) + little_endian(header, 28, 2);
   const std::string_view bytes = part(begin, size);
+  // Why: records that overlap would let a small file be summed up and read many times.
+  if (size > file_.size() - recorded_) refuse(name, "records that do not overlap", "others");
+  recorded_ += size;
   if (check_sum(bytes) != little_endian(entry, 16, 4))
     refuse(name, "contents of the recorded check sum", "others");
+  const size_t folder = name.find('/');
+  if (!records_.empty() && name.substr(0, folder) != records_[0].name.substr(0, folder))
+    refuse(name, "all records in one folder", "a second one");
+  for (const ZipRecord& record : records_)
+    if (record.name == name) refuse(name, "one record of that name", "two");
   records_.push_back({name, bytes});
   return at + kCentralBytes + name_size + little_endian(entry, 30, 2) + little_endian(entry, 32, 2);
 }

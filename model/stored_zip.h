@@ -14,8 +14,9 @@ struct ZipRecord {
 
 class StoredZip {
  public:
-  // Throws kBadData naming `path` and byte for a compressed or damaged archive, and for one of more
-  // than 64 records. Keeps views of `file`.
+  // Throws kBadData naming `path` and byte for a compressed or damaged archive, for one of more
+  // than 64 records, of more bytes in records than in the file, or of two records with one name.
+  // Keeps views of `file`.
   StoredZip(const std::string& path, std::string_view file);
 
   // The record FOLDER/NAME, whatever the folder is called. Throws kBadData when there is none.
@@ -31,6 +32,7 @@ class StoredZip {
   std::string path_;
   std::string_view file_;
   std::vector<ZipRecord> records_;
+  size_t recorded_ = 0;  // bytes of all records
 };
 
 // The bytes of the archive: equal records are equal bytes. Requires: less than 4 GiB.

@@ -10,7 +10,9 @@
 namespace model {
 namespace {
 
-constexpr size_t kMaxStack = 256, kMaxMemo = 256, kMaxNodes = 4096;
+// A tensor's pickle has some thirty nodes and names of some thirty letters. What the memo copies is
+// bounded by the two together: 16 MiB.
+constexpr size_t kMaxStack = 256, kMaxMemo = 256, kMaxNodes = 4096, kMaxText = 4096;
 constexpr char kRebuild[] = "torch._utils _rebuild_tensor_v2";
 
 enum class NodeKind { integer, text, global, tuple, dictionary, storage, call };
@@ -65,11 +67,11 @@ class Machine {
       case 0x85:
       case 0x86:
       case 0x87:
-        return tuple(code - 0x84U);
+        return gather(NodeKind::tuple, code - 0x84U);
       case '}':
         return push({.kind = NodeKind::dictionary});
       case 'X':
-        return push({.kind = NodeKind::text, .text = std::string(take(little_endian(4)))});
+        return push({.kind = NodeKind::text, .text = text(little_endian(4))});
       case 'J':
         return push({.number = static_cast<int32_t>(little_endian(4))});
       case 'K':
@@ -81,15 +83,10 @@ class Machine {
       case 0x88:
       case 0x89:  // True, False
         return push({.number = code == 0x88});
-      case 'Q': {
-        Node id = pop();
-        return push({.kind = NodeKind::storage, .children = {std::move(id)}});
-      }
-      case 'R': {
-        Node arguments = pop(), function = pop();
-        return push(
-            {.kind = NodeKind::call, .children = {std::move(function), std::move(arguments)}});
-      }
+      case 'Q':
+        return gather(NodeKind::storage, 1);
+      case 'R':
+        return gather(NodeKind::call, 2);
       case 'q':
         return remember(little_endian(1));
       case 'r':
@@ -113,12 +110,16 @@ class Machine {
     for (size_t i = 0; i < width; ++i) value |= uint64_t{static_cast<uint8_t>(bytes[i])} << (8 * i);
     return value;
   }
+  std::string text(size_t size) {
+    if (size > kMaxText) refuse(fmt::format("a text of {} bytes", size));
+    return std::string(take(size));
+  }
   std::string line() {
     const size_t end = rest_.find('\n');
     if (end == std::string_view::npos) refuse("its end in the middle");
-    std::string text(take(end));
+    std::string name = text(end);
     take(1);
-    return text;
+    return name;
   }
   void long_integer() {
     const uint64_t width = little_endian(1);
@@ -137,15 +138,16 @@ class Machine {
     stack_.pop_back();
     return top;
   }
-  void tuple(size_t count) {
-    Node node{.kind = NodeKind::tuple, .children = std::vector<Node>(count)};
+  // The topmost nodes become the children of one. They are moved: a copy would be of whole trees.
+  void gather(NodeKind kind, size_t count) {
+    Node node{.kind = kind, .children = std::vector<Node>(count)};
     for (size_t i = count; i-- > 0;) node.children[i] = pop();
     push(std::move(node));
   }
   void tuple_from_mark() {
     if (marks_.empty()) refuse("a tuple without a beginning");
     const size_t count = stack_.size() - marks_.back();
-    tuple(count);
+    gather(NodeKind::tuple, count);
     // The tuple lies above the mark that it ends.
     marks_.pop_back();
   }

@@ -20,6 +20,7 @@ namespace model {
 namespace {
 
 constexpr uint64_t kMaxElements = uint64_t{1} << 26;
+constexpr size_t kMaxRank = 8;
 
 [[noreturn]] void refuse(const std::string& path, const std::string& place,
                          const std::string& expected, const std::string& found) {
@@ -53,8 +54,12 @@ constexpr std::array kStorages = {
     Storage{"BoolStorage", 1, element<uint8_t>},
 };
 
-// How many elements, after checking that the last one lies in the storage.
+// How many elements, after checking that the last one lies in the storage, and that the storage has
+// as many: with strides of 0 a few bytes could stand for any number.
 uint64_t checked_count(const std::string& path, const TorchStorageView& view, uint64_t available) {
+  if (view.shape.size() > kMaxRank)
+    refuse(path, "data.pkl", fmt::format("at most {} dimensions", kMaxRank),
+           std::to_string(view.shape.size()));
   std::optional<uint64_t> count = 1, last = static_cast<uint64_t>(view.offset);
   for (size_t i = 0; i < view.shape.size(); ++i) {
     const auto extent = static_cast<uint64_t>(view.shape[i]);
@@ -68,6 +73,9 @@ uint64_t checked_count(const std::string& path, const TorchStorageView& view, ui
   if (!last || *last >= available)
     refuse(path, "data/" + view.key, "all elements of the tensor",
            fmt::format("{} elements", available));
+  if (*count > available)
+    refuse(path, "data.pkl", fmt::format("at most the {} elements of its storage", available),
+           fmt::format("{} (an expanded tensor: save a contiguous copy)", *count));
   return *count;
 }
 

@@ -257,6 +257,12 @@ TEST(HfConfig, RequiresSizesThatFit) {
   expect_bad_config(with(valid(), "hidden_size", 52), "an even number, for RoPE, got 13");
   expect_bad_config(with(valid(), "head_dim", 1 << 24), "num_attention_heads * head_dim");
   expect_bad_config(with(with(valid(), "head_dim", 1 << 22), "num_hidden_layers", 1024), "at most");
+  json many_heads = with(with(valid(), "head_dim", 2), "num_attention_heads", 32'769);
+  many_heads["num_key_value_heads"] = 32'769;
+  expect_bad_config(many_heads, "at most 65536, got 2 * 32769");
+  json ids = json::array();
+  for (int id = 0; id < 257; ++id) ids.push_back(id);
+  expect_bad_config(with(valid(), "eos_token_id", ids), "at most 256 ids, got 257");
   json no_kv = valid("qwen2");
   no_kv.erase("num_key_value_heads");
   expect_bad_config(no_kv, "num_key_value_heads");

@@ -228,6 +228,21 @@ TEST(Safetensors, RefusesExcess) {
     header += (i ? ",\"" : "\"") + std::to_string(i) +
               R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,0]})";
   expect_bad(file_of(header + "}"), "at most 65536 tensors");
+  header = R"({"__metadata__":{)";
+  for (int i = 0; i <= 65'536; ++i) header += (i ? ",\"" : "\"") + std::to_string(i) + R"(":"")";
+  expect_bad(file_of(header + "}}"), "at most 65536 entries");
+}
+
+// The metadata is no tensor, wherever it stands.
+TEST(Safetensors, TakesAsManyTensorsAsItSays) {
+  std::string header = "{";
+  for (int i = 0; i < 65'536; ++i)
+    header += "\"" + std::to_string(i) + R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},)";
+  const TemporaryFolder folder;
+  const auto path = folder.write("x.safetensors", file_of(header + R"("__metadata__":{"a":"b"}})"));
+  const SafetensorsFile file(path);
+  EXPECT_EQ(file.tensors().size(), 65'536U);
+  EXPECT_EQ(file.metadata().at("a"), "b");
 }
 
 TEST(Safetensors, RefusesWhatIsNoFile) {

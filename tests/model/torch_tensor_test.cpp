@@ -6,6 +6,8 @@
 #include <numeric>
 
 #include "core/file.h"
+#include "model/stored_zip.h"
+#include "model/torch_pickle.h"
 #include "tests/support/fixture.h"
 #include "tests/support/refusal.h"
 
@@ -91,6 +93,79 @@ TEST(TorchTensor, RefusesChangedContents) {
   bytes[bytes.find("\x01\x02\x03\x04\x05\x06")] = 9;
   expect_refusal(ExitCode::kBadData, "expected contents of the recorded check sum",
                  [&] { parse_torch(bytes); });
+}
+
+// A pickle that PyTorch could have written, in a sound archive beside `bytes` bytes of storage.
+std::string archive_of(const std::string& pickle, size_t bytes) {
+  const std::string storage(bytes, '\1');
+  return format_stored_zip({{"a/data.pkl", pickle}, {"a/data/0", storage}});
+}
+
+std::string little_endian(uint32_t value) {
+  std::string bytes;
+  for (int i = 0; i < 4; ++i) bytes += static_cast<char>(value >> (8 * i));
+  return bytes;
+}
+
+TEST(TorchTensor, RefusesMoreElementsThanItsStorageHas) {
+  std::string pickle = format_torch_pickle("ByteStorage", {5, 1000});
+  EXPECT_EQ(parse_torch(archive_of(pickle, 5000)).values.size(), 5000U);
+  // Strides (1000, 1) become (0, 1): five times the same thousand.
+  const std::string strides = "(J" + little_endian(1000) + "J" + little_endian(1) + "t";
+  const size_t at = pickle.rfind(strides);
+  ASSERT_NE(at, std::string::npos);
+  pickle.replace(at + 2, 4, little_endian(0));
+  expect_refusal(ExitCode::kBadData,
+                 "expected at most the 4999 elements of its storage, got 5000 (an expanded tensor",
+                 [&] { parse_torch(archive_of(pickle, 4999)); });
+  EXPECT_EQ(parse_torch(archive_of(pickle, 5000)).values.size(), 5000U);
+}
+
+TEST(TorchTensor, RefusesMoreThanEightDimensions) {
+  const std::vector<int64_t> eight(8, 1), nine(9, 1);
+  EXPECT_EQ(parse_torch(archive_of(format_torch_pickle("ByteStorage", eight), 1)).shape, eight);
+  expect_refusal(ExitCode::kBadData, "at most 8 dimensions, got 9",
+                 [&] { parse_torch(archive_of(format_torch_pickle("ByteStorage", nine), 1)); });
+}
+
+// A text that is remembered once and recalled a thousand times must not become a thousand texts of
+// the size of the file.
+TEST(TorchTensor, RefusesLongTexts) {
+  const auto with_text = [](uint32_t size) {
+    return archive_of("\x80\x02X" + little_endian(size) + std::string(size, 'x') + ".", 1);
+  };
+  expect_refusal(ExitCode::kBadData, "got another object", [&] { parse_torch(with_text(4096)); });
+  expect_refusal(ExitCode::kBadData, "got a text of 4097 bytes",
+                 [&] { parse_torch(with_text(4097)); });
+}
+
+TEST(TorchTensor, RefusesRecordsThatOverlapOrShareAName) {
+  const std::string bytes(100, '\1');
+  std::string file = format_stored_zip({{"a/1", bytes}, {"a/2", bytes}, {"a/3", bytes}});
+  EXPECT_NO_THROW(StoredZip("x.pth", file));
+  std::string twice = file;
+  const size_t entry = twice.rfind("a/2");
+  twice[entry + 2] = '1';
+  expect_refusal(ExitCode::kBadData, "a/1: error: zip archive: expected one record of that name",
+                 [&] { StoredZip("x.pth", twice); });
+  std::string apart = file;
+  apart[apart.rfind("a/3")] = 'b';
+  expect_refusal(ExitCode::kBadData, "b/3: error: zip archive: expected all records in one folder",
+                 [&] { StoredZip("x.pth", apart); });
+  // 64 entries of one local record with 100 KB.
+  const std::string large(100'000, '\1');
+  file = format_stored_zip({{"a/1", large}});
+  const size_t directory = file.rfind("PK\1\2");
+  const size_t end = file.rfind("PK\5\6");
+  std::string record = file.substr(directory, end - directory), tail = file.substr(end);
+  file.resize(directory);
+  for (char i = 0; i < 64; ++i) {
+    record.back() = static_cast<char>('0' + i);
+    file += record;
+  }
+  tail[8] = tail[10] = 64;
+  expect_refusal(ExitCode::kBadData, "expected records that do not overlap",
+                 [&] { StoredZip("x.pth", file + tail); });
 }
 
 }  // namespace

@@ -8,13 +8,13 @@ using core::ExitCode;
 
 LoadedModel open_model(const fs::path& path, const Session& session) {
   LoadedModel loaded = load_model(path);
-  for (const std::string& note : loaded.notes) session.say(note);
+  for (const std::string& note : loaded.notes) session.say(core::printable(note));
   return loaded;
 }
 
 OpenedModel open_streamed(const fs::path& path, const Session& session) {
   OpenedModel opened = stream_model(path);
-  for (const std::string& note : opened.notes) session.say(note);
+  for (const std::string& note : opened.notes) session.say(core::printable(note));
   return opened;
 }
 
