@@ -136,6 +136,17 @@ void check_batches(const Config& c, ProblemSink& problems) {
                  fmt::format("use {} or raise tokens.global_batch_size", largest));
 }
 
+// All tokens of all runs of a sweep are counted in 64 bits.
+void check_tokens(const Config& c, ProblemSink& problems) {
+  constexpr int64_t kMostTokens = int64_t{1} << 48;
+  const int64_t per_step = c.tokens.global_batch_size * c.tokens.sequence_length;
+  if (per_step > 0 && c.tokens.train_steps > kMostTokens / per_step)
+    problems.add("tokens.train_steps",
+                 fmt::format("at most {} steps of {} x {} tokens", kMostTokens / per_step,
+                             c.tokens.global_batch_size, c.tokens.sequence_length),
+                 std::to_string(c.tokens.train_steps), "");
+}
+
 void check_schedule(const Config& c, ProblemSink& problems) {
   const LearningRateConfig& lr = c.optimizer.learning_rate_scheduler;
   const std::string prefix = "optimizer.learning_rate_scheduler.";
@@ -200,6 +211,7 @@ void check_config(const Config& c, ProblemSink& problems) {
   if (c.tokens.train_steps == 0)
     problems.add("tokens.train_steps", "integer > 0", "nothing", "it has no default");
   check_batches(c, problems);
+  check_tokens(c, problems);
   check_schedule(c, problems);
 }
 

@@ -204,7 +204,7 @@ class Loader {
   Origin origin_of(std::string key) const {
     while (true) {
       if (const auto found = origins_.find(key); found != origins_.end()) return found->second;
-      if (key.empty()) return {1, 1, ""};
+      if (key.empty()) return {1, 1};
       const size_t dot = key.rfind('.');
       key = dot == std::string::npos ? "" : key.substr(0, dot);
     }
@@ -263,7 +263,7 @@ class Loader {
   // An unquoted word of another type is refused in a file; the command line knows no types.
   bool is_text(const YamlNode& node, const std::string& path, const Key& key) {
     const char* const what = key.path == PathBase::kNotAPath ? "text" : "a path";
-    const bool is_override = !node.origin.override_text.empty();
+    const bool is_override = node.origin.is_override();
     if (node.kind != YamlNode::Kind::kScalar) {
       refuse(node, path, key.choices.empty() ? what : describe_choices(key));
     } else if (!node.quoted && !is_override && key.choices.empty() && looks_typed(node.text)) {
@@ -287,7 +287,7 @@ class Loader {
       refuse(node, path, "a path", "~ and $VAR are not expanded: write the path out");
     } else {
       const bool to_file = key.path == PathBase::kConfigFile;
-      const fs::path base = to_file ? base_of(node.origin.override_text) : fs::current_path();
+      const fs::path base = to_file ? base_of(node.origin) : fs::current_path();
       fs::path normal = (base / text).lexically_normal();
       if (!normal.has_filename()) normal = normal.parent_path();  // "a/" is "a"
       return normal.string();
@@ -295,9 +295,10 @@ class Loader {
     return "?";  // keeps later checks from calling the path missing as well
   }
 
-  // What a path is relative to that stands in the file, or in `override_text`.
-  fs::path base_of(const std::string& override_text) const {
-    if (override_text.empty()) return config_folder_;
+  // What a path is relative to that stands in the file, or in an override.
+  fs::path base_of(const Origin& origin) const {
+    if (!origin.is_override()) return config_folder_;
+    const std::string& override_text = *origin.override_text;
     const auto& texts = first_.texts;
     const bool of_file = std::find(texts.begin(), texts.end(), override_text) != texts.end();
     return of_file ? first_.folder : fs::current_path();
@@ -355,12 +356,12 @@ YamlNode* find_or_make(YamlNode& root, const std::string& dotted, const Origin& 
 }
 
 void apply_override(YamlNode& root, const std::string& text, Problems& problems) {
-  const Origin origin{0, 0, text};
+  const Origin origin{0, 0, std::make_shared<const std::string>(text)};
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0)
     return problems.add(origin, {.expected = "key=value", .found = quoted_for_message(text)});
   const std::string key = text.substr(0, equals);
-  YamlNode value = parse_override_value(text.substr(equals + 1), text, problems);
+  YamlNode value = parse_override_value(text.substr(equals + 1), origin, problems);
   if (value.is_null()) value.origin = origin;
   YamlNode* target = find_or_make(root, key, origin);
   if (target == nullptr)
@@ -377,7 +378,7 @@ Config parse_config(std::string_view text, const fs::path& name,
   Problems problems(name.string());
   YamlNode root = parse_yaml(text, problems);
   if (root.kind != YamlNode::Kind::kMap) {
-    problems.add(root.origin.line > 0 ? root.origin : Origin{1, 1, ""},
+    problems.add(root.origin.line > 0 ? root.origin : Origin{1, 1},
                  {.expected = "a mapping of sections",
                   .found = root.is_null() ? "an empty file" : describe_node(root)});
     problems.fail();

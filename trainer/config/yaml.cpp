@@ -31,14 +31,16 @@ std::string on_one_line(std::string_view text) {
 // Ends the parse; the reason is already among the problems.
 struct StopParsing {};
 
-Origin origin_of(const YAML::Mark& mark, const std::string& override_text) {
+using OverrideText = std::shared_ptr<const std::string>;
+
+Origin origin_of(const YAML::Mark& mark, const OverrideText& override_text) {
   return {mark.line + 1, mark.column + 1, override_text};
 }
 
 // Builds the tree. Invariant: open_ holds the unfinished lists and mappings, outermost first.
 class TreeBuilder : public YAML::EventHandler {
  public:
-  TreeBuilder(std::string_view text, std::string override_text, Problems& problems)
+  TreeBuilder(std::string_view text, OverrideText override_text, Problems& problems)
       : override_text_(std::move(override_text)), problems_(problems) {
     for (size_t begin = 0; begin <= text.size();) {
       const size_t end = std::min(text.find('\n', begin), text.size());
@@ -107,10 +109,13 @@ class TreeBuilder : public YAML::EventHandler {
       problems_.add(at(mark), {.expected = "a plain value",
                                .found = "an anchor",
                                .hint = "anchors/tags not supported: write the value out"});
-    if (!tag.empty() && tag != "?" && tag != "!")
+    if (!tag.empty() && tag != "?" && tag != "!") {
       problems_.add(at(mark), {.expected = "a plain value",
                                .found = "the tag " + quoted_for_message(tag),
                                .hint = "anchors/tags not supported: remove the tag"});
+      // A %TAG directive of half a megabyte is expanded for each of them.
+      if (problems_.is_full()) throw StopParsing();
+    }
     YamlNode node;
     node.kind = kind;
     node.origin = at(mark);
@@ -171,7 +176,7 @@ class TreeBuilder : public YAML::EventHandler {
     parent.node.entries.push_back({key.text, key.origin, YamlNode{.origin = key.origin}});
   }
 
-  std::string override_text_;
+  OverrideText override_text_;
   Problems& problems_;
   std::vector<std::string_view> lines_;
   std::vector<Open> open_;
@@ -181,7 +186,7 @@ class TreeBuilder : public YAML::EventHandler {
 
 // Refuses what yaml-cpp would guess at or pass through. Positions are line:column, with the byte
 // offset in the message.
-void check_bytes(std::string_view text, const std::string& override_text, Problems& problems) {
+void check_bytes(std::string_view text, const OverrideText& override_text, Problems& problems) {
   const auto refuse = [&](size_t offset, const std::string& found, const std::string& hint) {
     const std::string_view before = text.substr(0, offset);
     const auto line = static_cast<int>(std::count(before.begin(), before.end(), '\n'));
@@ -212,7 +217,7 @@ void check_bytes(std::string_view text, const std::string& override_text, Proble
   }
 }
 
-YamlNode parse_document(std::string_view text, const std::string& override_text,
+YamlNode parse_document(std::string_view text, const OverrideText& override_text,
                         Problems& problems) {
   check_bytes(text, override_text, problems);
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
@@ -254,8 +259,8 @@ void Problems::add(const Origin& origin, core::Fault fault) {
     ++n_hidden_;
     return;
   }
-  if (!origin.override_text.empty()) {
-    const std::string shown = quoted_for_message(origin.override_text);
+  if (origin.is_override()) {
+    const std::string shown = quoted_for_message(*origin.override_text);
     fault.path = fmt::format("override {}", shown.substr(1, shown.size() - 2));
   } else {
     fault.path = path_;
@@ -267,7 +272,7 @@ void Problems::add(const Origin& origin, core::Fault fault) {
 void Problems::fail() const {
   std::vector<Problem> sorted = problems_;
   std::stable_sort(sorted.begin(), sorted.end(), [](const Problem& a, const Problem& b) {
-    const bool a_last = !a.origin.override_text.empty(), b_last = !b.origin.override_text.empty();
+    const bool a_last = a.origin.is_override(), b_last = b.origin.is_override();
     if (a_last != b_last) return b_last;
     return !a_last &&
            std::pair(a.origin.line, a.origin.column) < std::pair(b.origin.line, b.origin.column);
@@ -284,12 +289,11 @@ void Problems::fail() const {
 }
 
 YamlNode parse_yaml(std::string_view text, Problems& problems) {
-  return parse_document(text, "", problems);
+  return parse_document(text, nullptr, problems);
 }
 
-YamlNode parse_override_value(std::string_view value, const std::string& override_text,
-                              Problems& problems) {
-  return parse_document(value, override_text, problems);
+YamlNode parse_override_value(std::string_view value, const Origin& origin, Problems& problems) {
+  return parse_document(value, origin.override_text, problems);
 }
 
 std::string quoted_for_message(std::string_view text) {

@@ -2,6 +2,7 @@
 // anchors, aliases, merge keys or tags; no duplicate keys; at most 1 MiB, 32 levels, 20,000 nodes.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,7 +14,10 @@ namespace trainer {
 // Where a value was written: in the file (1-based) or in an override.
 struct Origin {
   int line = 0, column = 0;
-  std::string override_text = {};  // "key=value"; empty for the file
+  // "key=value"; null for the file. Shared: one override may be as many nodes as a file.
+  std::shared_ptr<const std::string> override_text = {};
+
+  bool is_override() const { return override_text != nullptr; }
 };
 
 struct YamlEntry;
@@ -67,9 +71,8 @@ class Problems {
 // `problems`. An empty text is a null node.
 YamlNode parse_yaml(std::string_view text, Problems& problems);
 
-// The value of "key=value"; `override_text` is that whole argument.
-YamlNode parse_override_value(std::string_view value, const std::string& override_text,
-                              Problems& problems);
+// The value of "key=value", of which `origin` has the whole.
+YamlNode parse_override_value(std::string_view value, const Origin& origin, Problems& problems);
 
 // Text for a message: quoted, shortened, control characters escaped.
 std::string quoted_for_message(std::string_view text);

@@ -267,6 +267,14 @@ TEST(Config, BatchesAndReductionShardsFit) {
   EXPECT_EQ(override_refusal("tokens.micro_batch_size=0").find('\n'), std::string::npos);
 }
 
+TEST(Config, TokensAreCountedIn64Bits) {
+  const std::string text =
+      refusal(kMinimal, {"tokens.train_steps=1000000000", "tokens.global_batch_size=1048576",
+                         "tokens.sequence_length=1048576"});
+  EXPECT_CONTAINS(text,
+                  "tokens.train_steps: expected at most 256 steps of 1048576 x 1048576 tokens");
+}
+
 TEST(Config, ScheduleFitsTheRun) {
   const std::string prefix = "optimizer.learning_rate_scheduler.";
   EXPECT_CONTAINS(override_refusal(prefix + "lr_warmup_steps=101"),

@@ -38,6 +38,9 @@ TEST(ConfigYaml, HostileTexts) {
   for (int i = 0; i < 9000; ++i) unknown += "k" + std::to_string(i) + ": 1\n";
   std::string block;
   for (int i = 0; i < 1000; ++i) block += std::string(static_cast<size_t>(i), ' ') + "a:\n";
+  // Each of these tags is expanded to the whole prefix.
+  std::string tags = "%TAG !e! " + std::string(500'000, 'p') + "\n---\n";
+  for (int i = 0; i < 19'000; ++i) tags += "- !e!a x\n";
   const std::vector<Hostile> cases = {
       {"duplicate", kMinimal + "model: {init_from: b}\n",
        "tiny.yaml:5:1: error: expected each key once, got the duplicate key \"model\"; it is "
@@ -47,6 +50,7 @@ TEST(ConfigYaml, HostileTexts) {
       {"unknown alias", "general: *x\n", "error: expected valid YAML"},
       {"merge key", "general: {<<: {run: a}}\n", "got the merge key '<<'"},
       {"tag", "general: !!python/object:os.system {run: a}\n", "got the tag"},
+      {"many tags", tags, "got the tag"},
       {"deep flow", std::string(100000, '['), "expected at most 32 levels"},
       {"deep maps", std::string(100000, '{'), "expected at most 32 levels"},
       {"deep block", block, "expected at most 32 levels"},
