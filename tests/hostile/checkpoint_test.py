@@ -164,6 +164,10 @@ damage("H506 dataset_of_another_shape", STATE, "norm.weight", "shape: expected [
     lambda checkpoint: rewrite_manifest(checkpoint, change_tensor("norm.weight", shape=[24, 2])))
 damage("H506 dataset_of_another_type", STATE, "norm.weight", "dtype: expected float64, got float32")(
     lambda checkpoint: rewrite_manifest(checkpoint, change_tensor("norm.weight", dtype="float64")))
+damage("H506 dataset_of_five_dimensions", "MANIFEST.json:norm.weight", "shape: expected at most 4 extents, got [1,1,1,1,48]")(
+    lambda checkpoint: rewrite_manifest(checkpoint, change_tensor("norm.weight", shape=[1, 1, 1, 1, 48])))
+damage("H506 dataset_of_a_size_that_overflows", "MANIFEST.json:norm.weight", "shape: expected a product below 2^60")(
+    lambda checkpoint: rewrite_manifest(checkpoint, change_tensor("norm.weight", shape=[2**62, 4, 3])))
 
 
 @scenario("H506 value_that_this_run_does_not_have")

@@ -23,6 +23,8 @@ class Companion {
   uint64_t bytes() const;
   std::string text() const;
   std::string hash() const;  // core::hash_file_hex
+  // The same, and independent of what becomes of the file.
+  Companion in_memory() const { return {name_, text()}; }
   void copy_into(const std::filesystem::path& folder) const;
 
  private:

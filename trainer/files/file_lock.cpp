@@ -38,6 +38,17 @@ void FileLock::write(const std::string& text) const {
   if (core::io::write(fd_, text.data(), text.size()) < 0) core::fail_errno("write", path_, errno);
 }
 
+bool FileLock::is_in_place() const {
+  struct stat mine {
+  }, there{};
+  if (core::io::stat(fd_, &mine) != 0) return false;
+  const int fd = core::io::open(path_, O_RDONLY);
+  if (fd < 0) return false;
+  const bool known = core::io::stat(fd, &there) == 0;
+  core::io::close(fd);
+  return known && mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
+}
+
 FileLock FileLock::wait_for(const std::filesystem::path& path,
                             const std::function<void()>& while_waiting) {
   while (true) {

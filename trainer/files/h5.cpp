@@ -8,11 +8,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "core/checked.h"
 #include "core/error.h"
 #include "trainer/files/h5_driver.h"
+#include "trainer/files/h5_links.h"
 
 namespace trainer {
 namespace {
@@ -52,13 +54,18 @@ herr_t collect_cause(unsigned, const H5E_error2_t* entry, void* out) {
   const size_t at = text.find("errno = ");
   if (at != std::string::npos && cause.error_number == 0)
     cause.error_number = std::atoi(text.c_str() + at + 8);
+  // HDF5 itself had no memory.
+  if (entry->maj_num == H5E_RESOURCE && entry->min_num == H5E_NOSPACE && cause.error_number == 0)
+    cause.error_number = ENOMEM;
   return 0;
 }
 
-// Not the contents' fault: they may be whole when they are read again.
-bool is_of_the_disk(int error_number) {
-  return error_number == EIO || error_number == ESTALE || error_number == ENXIO ||
-         error_number == ENODEV || error_number == ETIMEDOUT || error_number == EREMOTEIO;
+// Of the disk, of memory, of open files. Not the contents' fault: they may be whole when they are
+// read again.
+bool is_of_the_machine(int error_number) {
+  constexpr std::array kThose = {EIO,       ESTALE, ENXIO,  ENODEV, ETIMEDOUT,
+                                 EREMOTEIO, ENOMEM, EMFILE, ENFILE};
+  return std::find(kThose.begin(), kThose.end(), error_number) != kThose.end();
 }
 
 [[noreturn]] void fail_h5(ExitCode code, const fs::path& path, const std::string& place,
@@ -69,7 +76,7 @@ bool is_of_the_disk(int error_number) {
   std::string hint;
   if (cause.error_number != 0) {
     cause.text = std::strerror(cause.error_number);
-    if (is_of_the_disk(cause.error_number)) code = ExitCode::kIo;
+    if (is_of_the_machine(cause.error_number)) code = ExitCode::kIo;
     if (cause.error_number == ENOSPC || cause.error_number == EDQUOT || cause.error_number == EFBIG)
       hint = "free disk space and run the same command again";
   }
@@ -233,7 +240,7 @@ void H5Writer::write(const H5Source& source) {
 H5Reader::H5Reader(fs::path path) : path_(std::move(path)) {
   h5_initialize();
   Handle access(access_list(), H5Pclose);
-  if (!access.valid()) fail_h5(ExitCode::kBadData, path_, "", "property lists");
+  if (!access.valid()) fail_h5(ExitCode::kIo, path_, "", "property lists");
   file_ = H5Fopen(path_.c_str(), H5F_ACC_RDONLY, access.get());
   if (file_ < 0) fail_h5(ExitCode::kBadData, path_, "", "open");
   try {
@@ -248,31 +255,15 @@ H5Reader::~H5Reader() {
   if (file_ >= 0) H5Fclose(file_);
 }
 
-namespace {
-
-struct Link {
-  std::string name;
-  H5L_type_t type;
-};
-
-herr_t collect_link(hid_t, const char* name, const H5L_info_t* info, void* out) try {
-  static_cast<std::vector<Link>*>(out)->push_back({name, info->type});
-  return 0;
-} catch (...) {
-  return -1;  // no exception may pass through C
-}
-
-}  // namespace
-
 void H5Reader::list() {
   std::error_code error;
   const uint64_t file_bytes = fs::file_size(path_, error);
   if (error) core::fail_errno("stat", path_, error.value());
-  std::vector<Link> links;
-  if (H5Lvisit(file_, H5_INDEX_NAME, H5_ITER_INC, collect_link, &links) < 0)
-    fail_h5(ExitCode::kBadData, path_, "", "list");
-  for (const Link& link : links) {
-    if (link.type != H5L_TYPE_HARD)
+  const std::optional<std::vector<H5Link>> links = list_h5_links(file_, path_);
+  if (!links) fail_h5(ExitCode::kBadData, path_, "", "list");
+  std::optional<uint64_t> bytes = 0;
+  for (const H5Link& link : *links) {
+    if (!link.is_hard)
       core::fail(ExitCode::kBadData, {.path = path_,
                                       .place = link.name,
                                       .field = "link",
@@ -282,6 +273,15 @@ void H5Reader::list() {
     if (!object.valid()) fail_h5(ExitCode::kBadData, path_, link.name, "open object");
     if (H5Iget_type(object.get()) == H5I_GROUP) continue;
     datasets_.push_back(describe(link.name, file_bytes));
+    // A dataset of many names is listed, and read, once for each.
+    bytes = core::checked_add(*bytes, datasets_.back().bytes());
+    if (!bytes || *bytes > file_bytes)
+      core::fail(ExitCode::kBadData,
+                 {.path = path_,
+                  .place = link.name,
+                  .field = "size",
+                  .expected = "datasets of no more bytes than the file, all together",
+                  .found = "more"});
   }
   std::sort(datasets_.begin(), datasets_.end(),
             [](const H5Dataset& a, const H5Dataset& b) { return a.name < b.name; });
@@ -296,13 +296,18 @@ H5Dataset H5Reader::describe(const std::string& name, uint64_t file_bytes) const
                                       .expected = expected,
                                       .found = "something else"});
   };
+  // At once: the next call would forget why.
+  const auto require_open = [&](const Handle& handle, const char* operation) {
+    if (!handle.valid()) fail_h5(ExitCode::kBadData, path_, name, operation);
+  };
   Handle dataset(H5Dopen2(file_, name.c_str(), H5P_DEFAULT), H5Dclose);
-  require(dataset.valid(), "object", "a dataset or group");
+  require_open(dataset, "open dataset");
   Handle creation(H5Dget_create_plist(dataset.get()), H5Pclose);
+  require_open(creation, "read dataset header");
   Handle space(H5Dget_space(dataset.get()), H5Sclose);
+  require_open(space, "read dataset header");
   Handle type(H5Dget_type(dataset.get()), H5Tclose);
-  if (!creation.valid() || !space.valid() || !type.valid())
-    fail_h5(ExitCode::kBadData, path_, name, "read dataset header");
+  require_open(type, "read dataset header");
   require(H5Pget_layout(creation.get()) == H5D_CONTIGUOUS &&
               H5Pget_external_count(creation.get()) == 0 && H5Pget_nfilters(creation.get()) == 0,
           "layout", "contiguous, without filters, inside the file");
@@ -335,8 +340,10 @@ H5Dataset H5Reader::describe(const std::string& name, uint64_t file_bytes) const
 }
 
 const H5Dataset& H5Reader::find(const std::string& name) const {
-  for (const H5Dataset& dataset : datasets_)
-    if (dataset.name == name) return dataset;
+  const auto found = std::lower_bound(
+      datasets_.begin(), datasets_.end(), name,
+      [](const H5Dataset& dataset, const std::string& n) { return dataset.name < n; });
+  if (found != datasets_.end() && found->name == name) return *found;
   core::fail(ExitCode::kBadData,
              {.path = path_, .place = name, .field = "dataset", .found = "missing"});
 }

@@ -1,6 +1,6 @@
 // Write-once HDF5 files of named tensors: contiguous, unfiltered, little endian, V110 bounds, no
 // times, so that equal contents are equal bytes. bfloat16 is stored as uint16 with the attribute
-// dtype="bfloat16". h5.cpp and h5_driver.cpp are the only files that see HDF5.
+// dtype="bfloat16". h5.cpp, h5_driver.cpp and h5_links.cpp are the only files that see HDF5.
 #pragma once
 
 #include <cstdint>
@@ -74,7 +74,8 @@ struct H5Dataset {
 class H5Reader {
  public:
   // Opens and lists the file. Throws kBadData for all that H5Writer does not write: links, filters,
-  // external storage, other types, rank above 4, sizes beyond the file.
+  // external storage, other types, rank above 4, sizes beyond the file, also of all datasets
+  // together, groups above 16 deep. kIo when the machine could not read it.
   explicit H5Reader(std::filesystem::path path);
   ~H5Reader();
   H5Reader(const H5Reader&) = delete;

@@ -7,7 +7,10 @@
 #include <array>
 #include <ctime>
 #include <limits>
+#include <optional>
 
+#include "autograd/core/shape.h"
+#include "core/checked.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
@@ -70,9 +73,25 @@ void check_version(const std::string& path, const json& document) {
                 .hint = "use the newer program that wrote it"});
 }
 
-std::vector<int64_t> shape_of(const std::string& path, const json& value) {
+// Of a tensor that memory could hold: its bytes can be counted.
+std::vector<int64_t> shape_of(const std::string& path, const std::string& name, const json& value) {
+  const auto require = [&](bool good, const char* expected) {
+    if (!good)
+      core::fail(ExitCode::kBadData, {.path = path,
+                                      .place = name,
+                                      .field = "shape",
+                                      .expected = expected,
+                                      .found = value.dump().substr(0, 80)});
+  };
+  static_assert(ag::Shape::kMaxRank == 4);
+  require(value.size() <= ag::Shape::kMaxRank, "at most 4 extents");
   std::vector<int64_t> shape;
-  for (const json& extent : value) shape.push_back(count_of<int64_t>(path, "shape", extent));
+  std::optional<uint64_t> bytes = sizeof(double);
+  for (const json& extent : value) {
+    shape.push_back(count_of<int64_t>(path, "shape", extent));
+    bytes = core::checked_mul(*bytes, static_cast<uint64_t>(shape.back()));
+    require(bytes && *bytes <= std::numeric_limits<int64_t>::max(), "a product below 2^60");
+  }
   return shape;
 }
 
@@ -95,7 +114,7 @@ Manifest from_json(const std::string& path, const json& document) {
   for (const auto& [name, entry] : state.at("tensors").items()) {
     TensorEntry t{.file = entry.at("file").get<std::string>(),
                   .dtype = entry.at("dtype").get<std::string>(),
-                  .shape = shape_of(path, entry.at("shape")),
+                  .shape = shape_of(path, name, entry.at("shape")),
                   .hash = entry.at(kHash).get<std::string>()};
     if (!m.files.contains(t.file))
       core::fail(ExitCode::kBadData, {.path = path,

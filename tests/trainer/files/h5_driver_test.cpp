@@ -7,6 +7,7 @@
 #include <hdf5.h>
 
 #include <cerrno>
+#include <cstring>
 #include <functional>
 
 #include "core/io.h"
@@ -139,24 +140,29 @@ TEST(H5Driver, EveryFailedCallIsReportedAndNothingIsWrittenAfterIt) {
   EXPECT_EQ(open_files(), open_before) << "a failed file stays open";
 }
 
+// As what they are: kBadData would be the file's fault.
 TEST(H5Driver, FailedReadsAreReported) {
   h5_initialize();
   TemporaryFolder folder;
   write_two_tensors(folder / "a.h5");
-  for (int n = 1;; ++n) {
-    const Failing failing(Operation::read, n, EIO);
-    bool refused = false;
-    try {
-      const H5Reader reader(folder / "a.h5");
-      reader.read_tensor("a");
-      reader.read_tensor("group/b");
-    } catch (const core::Error& e) {
-      refused = true;
-      EXPECT_EQ(e.code(), core::ExitCode::kIo) << e.what();
-    }
-    EXPECT_EQ(refused, failing.failed()) << n;
-    if (!failing.failed()) break;
-  }
+  for (const Operation operation : {Operation::open, Operation::stat, Operation::read})
+    for (const int error_number : {EIO, ENOMEM, EMFILE, ENFILE})
+      for (int n = 1;; ++n) {
+        const Failing failing(operation, n, error_number);
+        bool refused = false;
+        try {
+          const H5Reader reader(folder / "a.h5");
+          reader.read_tensor("a");
+          reader.read_tensor("group/b");
+        } catch (const core::Error& e) {
+          refused = true;
+          EXPECT_EQ(e.code(), core::ExitCode::kIo) << e.what();
+          EXPECT_NE(std::string(e.what()).find(std::strerror(error_number)), std::string::npos)
+              << e.what();
+        }
+        EXPECT_EQ(refused, failing.failed()) << core::io::name_of(operation) << " " << n;
+        if (!failing.failed()) break;
+      }
 }
 
 }  // namespace

@@ -88,7 +88,8 @@ TEST(H5, RefusesWhatIsThereAndWhatIsMissing) {
   EXPECT_FAILS(kBadData, "a.h5", H5Reader(folder / "a.h5"));
   write_samples(folder / "b.h5");
   const H5Reader reader(folder / "b.h5");
-  EXPECT_FAILS(kBadData, "nothing.here", reader.read_tensor("nothing.here"));
+  for (const char* name : {"nothing.here", "a", "a.f32.", "zzz"})
+    EXPECT_FAILS(kBadData, std::string(name) + ": error: dataset: missing", reader.find(name));
   const Shape wrong{5, 3};
   EXPECT_FAILS(kBadData, "expected [5, 3], got [3, 5]", reader.read_tensor("a.f32", &wrong));
   EXPECT_FAILS(kBadData, "uint8", reader.read_tensor("zz.mask"));
