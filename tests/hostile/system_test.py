@@ -118,6 +118,20 @@ def _(folder):
     completes(folder, "resumed from")
 
 
+@scenario("SY05 run_folder_replaced")
+def _(folder):
+    prepare(folder)
+    other = folder / "runs/test/bits"
+    with stopped_at(folder, "step.begin@5") as process:
+        (folder / "runs").rename(folder / "elsewhere")
+        other.mkdir(parents=True)
+        (other / "status.json").write_text("of another run")
+        process.send_signal(signal.SIGCONT)
+        expect(end(process), IO, "run folder: expected the folder that this run started in, got another one")
+    assert [p.name for p in other.iterdir()] == ["status.json"], list(other.iterdir())
+    assert (other / "status.json").read_text() == "of another run"
+
+
 @case("SY06 more_than_the_memory_of_the_machine", OUT_OF_MEMORY, "error: memory: expected", "on 65536 ranks", "weights",
       "gradients", "optimizer", "activations", "available", "fewer ranks")
 def _(folder):
@@ -131,7 +145,9 @@ def _(folder):
 def _(folder):
     prepare(folder)
     with stopped_at(folder, "run.after_load") as process:
-        expect(train(folder), LOCKED, "run.lock: error: run: expected no other process in this run", f"pid {process.pid}")
+        for change in ([], ["model.init_from=/nowhere"]):  # whose is the folder comes before all else
+            expect(train(folder, *change), LOCKED, "run.lock: error: run: expected no other process in this run",
+                   f"pid {process.pid}")
         process.send_signal(signal.SIGCONT)
         expect(end(process), OK)
     assert final_state(folder / RUN / "checkpoints") == intact()

@@ -2,14 +2,17 @@
 //   replica_test equal          nothing else: the ranks agree that it is equal
 //   replica_test flip RANK NAME one bit of NAME flips on RANK
 //   replica_test count RANK     a counter of RANK is one ahead
+//   replica_test ACTION RANK    the loss is infinite on RANK alone, checkpoints.on_nan is ACTION
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
 #include "trainer/checkpoint/replica_check.h"
 #include "trainer/ranks/comm.h"
+#include "trainer/step/step_guard.h"
 
 namespace trainer {
 namespace {
@@ -37,7 +40,23 @@ void flip_bit(const StateRegistry& registry, const std::string& name) {
   core::fail(core::ExitCode::kUsage, {.field = "NAME", .expected = "a tensor", .found = name});
 }
 
+// What came of it, or AgreedError.
+void judge(Comm& comm, const std::string& action, int culprit) {
+  CheckpointsConfig config;
+  config.on_nan = action;
+  StepGuard guard(config);
+  const bool bad = comm.rank() == culprit || culprit >= comm.size();
+  const StepGuard::Judgement judgement =
+      guard.judge({.step = 3,
+                   .loss = bad ? std::numeric_limits<double>::infinity() : 4.5,
+                   .gradient_norm = 1,
+                   .nonfinite = [] { return std::string("loss"); }},
+                  comm);
+  if (comm.rank() == 0) std::printf("outcome %d\n", static_cast<int>(judgement.outcome));
+}
+
 void run(Comm& comm, const std::string& what, int culprit, const std::string& name) {
+  if (what == "stop" || what == "skip" || what == "rollback") return judge(comm, what, culprit);
   StateRegistry registry;
   add_tensors(registry);
   int64_t counter = 7;

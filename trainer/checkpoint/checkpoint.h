@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "trainer/checkpoint/folder.h"
+#include "trainer/checkpoint/retention.h"
 #include "trainer/checkpoint/state_registry.h"
 #include "trainer/files/manifest.h"
 
@@ -22,6 +23,7 @@ struct CheckpointRequest {
   nlohmann::json provenance = nlohmann::json::object();
   std::vector<Companion> companions;  // config.json, tokenizer.json, ...
   uint64_t bytes_per_file = kBytesPerFile;
+  ValidationLosses validation_losses = {};  // of the run until now, for retention
 };
 
 struct SavedCheckpoint {

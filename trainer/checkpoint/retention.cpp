@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 // Nothing where no loss was measured or the manifest cannot be read: such a checkpoint is no best
 // one, and judging it is not retention's business.
-std::optional<double> validation_loss(const fs::path& checkpoint) {
+std::optional<double> stored_loss(const fs::path& checkpoint) {
   try {
     const nlohmann::json loss =
         read_manifest(checkpoint).provenance.value("val_loss", nlohmann::json());
@@ -28,11 +28,15 @@ std::optional<double> validation_loss(const fs::path& checkpoint) {
   return std::nullopt;
 }
 
-std::set<int64_t> best_steps(const std::vector<CheckpointPath>& found, int64_t count) {
+std::set<int64_t> best_steps(const std::vector<CheckpointPath>& found, int64_t count,
+                             const ValidationLosses& losses) {
   std::vector<std::pair<double, int64_t>> ranking;  // (loss, -step)
   if (count > 0)
-    for (const auto& [step, path] : found)
-      if (const auto loss = validation_loss(path)) ranking.emplace_back(*loss, -step);
+    for (const auto& [step, path] : found) {
+      const auto known = losses.find(step);
+      const auto loss = known != losses.end() ? std::optional(known->second) : stored_loss(path);
+      if (loss) ranking.emplace_back(*loss, -step);
+    }
   std::sort(ranking.begin(), ranking.end());
   std::set<int64_t> best;
   for (size_t i = 0; i < ranking.size() && std::cmp_less(i, count); ++i)
@@ -50,16 +54,25 @@ void remove_checkpoint(const fs::path& directory, const CheckpointPath& checkpoi
 
 }  // namespace
 
-std::vector<int64_t> apply_retention(const fs::path& directory, const Retention& retention) {
+std::vector<int64_t> apply_retention(const fs::path& directory, const Retention& retention,
+                                     const ValidationLosses& losses) {
   const std::vector<CheckpointPath> found = find_checkpoints(directory);
-  const std::set<int64_t> best = best_steps(found, retention.keep_best);
-  const auto newest = static_cast<size_t>(std::max<int64_t>(retention.keep_last, 1));
+  const std::set<int64_t> best = best_steps(found, retention.keep_best, losses);
+  const int64_t newest = std::max<int64_t>(retention.keep_last, 1);
+  const auto multiple_of = [](int64_t step, int64_t interval) {
+    return interval > 0 && step % interval == 0;
+  };
   std::vector<int64_t> removed;
-  for (size_t i = newest; i < found.size(); ++i) {
-    const int64_t step = found[i].step;
-    if (retention.keep_every > 0 && step % retention.keep_every == 0) continue;
-    if (best.contains(step)) continue;
-    remove_checkpoint(directory, found[i]);
+  int64_t seen = 0, scheduled = 0;
+  for (const CheckpointPath& checkpoint : found) {
+    const int64_t step = checkpoint.step;
+    const bool among_newest = ++seen <= newest;
+    const bool among_scheduled =
+        multiple_of(step, retention.checkpoint_interval) && ++scheduled <= newest;
+    if (among_newest || among_scheduled || multiple_of(step, retention.keep_every) ||
+        best.contains(step))
+      continue;
+    remove_checkpoint(directory, checkpoint);
     removed.push_back(step);
   }
   return removed;

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "core/error.h"
@@ -30,14 +31,23 @@ std::string copy_and_hash(const void* from, std::byte* to, uint64_t bytes) {
   return hasher.hex();
 }
 
+[[noreturn]] void fail_memory(uint64_t bytes) {
+  core::fail(ExitCode::kOutOfMemory,
+             {.field = "memory for the copy of the state that a checkpoint is written from",
+              .expected = std::to_string(bytes) + " bytes",
+              .found = "the system refuses them"});
+}
+
 std::byte* map_memory(uint64_t bytes) {
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED)
-    core::fail(ExitCode::kOutOfMemory,
-               {.field = "memory for the copy of the state that a checkpoint is written from",
-                .expected = std::to_string(bytes) + " bytes",
-                .found = "the system refuses them"});
+  if (memory == MAP_FAILED) fail_memory(bytes);
   ::madvise(memory, bytes, MADV_HUGEPAGE);
+  // Every page now: what the machine lacks must show before the first step, not at the first save.
+  // A kernel that does not know the advice hands pages out as they are written.
+  if (::madvise(memory, bytes, MADV_POPULATE_WRITE) != 0 && errno == ENOMEM) {
+    ::munmap(memory, bytes);
+    fail_memory(bytes);
+  }
   return static_cast<std::byte*>(memory);
 }
 

@@ -132,7 +132,7 @@ SaveOutcome CheckpointWriter::save() noexcept {
     outcome.saved = save_checkpoint(directory_, snapshot_.view(), request_);
     try {
       core::failpoint("checkpoint.before_retention");
-      outcome.removed = apply_retention(directory_, retention_);
+      outcome.removed = apply_retention(directory_, retention_, request_.validation_losses);
     } catch (const std::exception& e) {
       outcome.warning = std::string("old checkpoints could not be removed: ") + e.what();
     }

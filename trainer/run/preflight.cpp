@@ -101,8 +101,11 @@ struct RunState {
   json report;
 };
 
-RunState check_run_folder(const Config& config) {
+RunState check_run_folder(const Config& config, PlanFor purpose) {
   const fs::path path = run_path(config.general);
+  // Before the model is read: beside a run that fills the memory it would not fit, and that is not
+  // the reason to give.
+  if (purpose == PlanFor::kStart) require_no_owner(path);
   RunState run{.existing = existing_ancestor(path), .checkpoints = 0, .report = {}};
   if (!fs::is_directory(run.existing))
     core::fail(ExitCode::kIo, {.path = run.existing,
@@ -119,12 +122,15 @@ RunState check_run_folder(const Config& config) {
 }
 
 // Checkpoints that lie on the disk at once: the kept ones, and the newest before one is removed.
+// Those that a stop or a request adds for a while are not counted.
 uint64_t checkpoints_on_disk(const Config& config) {
   const CheckpointsConfig& c = config.checkpoints;
   const int64_t steps = config.tokens.train_steps;
   const int64_t made = (steps + c.checkpoint_interval - 1) / c.checkpoint_interval;
   const int64_t forever = c.keep_every > 0 ? steps / c.keep_every : 0;
-  return static_cast<uint64_t>(std::max<int64_t>(1, std::min(made, c.keep_last + 1 + forever)));
+  const int64_t best = config.validation.sets.empty() ? 0 : c.keep_best;
+  return static_cast<uint64_t>(
+      std::max<int64_t>(1, std::min(made, c.keep_last + 1 + best + forever)));
 }
 
 json check_disk(const Config& config, const model::ModelSpec& spec, const RunState& run,
@@ -199,11 +205,11 @@ json check_threads(const Config& config, int ranks, json& warnings) {
 json preflight(const Config& config, int ranks, PlanFor purpose) {
   const ShardPlan plan(config.parallelism.reduction_shards, ranks, 0);  // refuses too many ranks
   json warnings = config_warnings(config);
-  const RunState run = check_run_folder(config);
+  const RunState run = check_run_folder(config, purpose);
   json report = {{"run", run.report}};
 
   const LoadedModel source = load_model(config.model.init_from);
-  for (const std::string& note : source.notes) warnings.push_back("note: " + note);
+  for (const std::string& note : source.notes) warnings.push_back("note: " + core::printable(note));
   const model::LlamaConfig& c = source.model.spec.config;
   report["model"] = {{"path", config.model.init_from},
                      {"hash", source.hash},

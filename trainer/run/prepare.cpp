@@ -215,7 +215,7 @@ PreparedModel prepare_model(const Config& config, const fs::path& run_folder, bo
                         {.path = config.model.init_from,
                          .field = "hash of the model",
                          .hint = "give all ranks the same files at the same path"});
-  for (const std::string& note : source.notes) log.warn(note);
+  for (const std::string& note : source.notes) log.warn(core::printable(note));
   const int64_t before = source.model.spec.cache_elements_per_token();
   if (config.mla && source.model.spec.is_converted())
     log.warn("mla is not used: " + config.model.init_from + " is converted already");

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cmath>
 #include <fstream>
+#include <limits>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -50,10 +52,29 @@ void make_folder(const fs::path& path) {
   core::create_directories(path);
 }
 
+constexpr char kLockName[] = "run.lock";
+
+[[noreturn]] void refuse_locked(const fs::path& lock) {
+  const nlohmann::json owner = read_object(lock);
+  const auto part = [&](const char* key) {
+    return owner.contains(key) ? owner[key].dump() : std::string("unknown");
+  };
+  core::fail(ExitCode::kRunLocked,
+             {.path = lock,
+              .field = "run",
+              .expected = "no other process in this run",
+              .found = fmt::format("host {}, pid {}, started {}", part("host"), part("pid"),
+                                   part("started")),
+              .hint = "wait for it, stop it, or set another general.run"});
+}
+
+// Far above a line of ours. Parsed, a line can take thirty times its length.
+constexpr size_t kMaxLineBytes = size_t{1} << 20;
+
 // The step of a line; nullopt for one that is torn or not ours.
 std::optional<int64_t> step_of_line(std::string_view line) {
-  const nlohmann::json value = nlohmann::json::parse(line, nullptr, false);
-  if (!value.is_object()) return std::nullopt;
+  if (line.size() > kMaxLineBytes) return std::nullopt;
+  const nlohmann::json value = parse_object(std::string(line));
   const auto step = value.find("step");
   if (step == value.end() || !step->is_number_integer()) return std::nullopt;
   return step->get<int64_t>();
@@ -107,26 +128,36 @@ RunFolder::RunFolder(const fs::path& output_dir, const std::string& project,
   make_folder(checkpoints());
 }
 
+void require_no_owner(const fs::path& run_folder) {
+  const fs::path path = run_folder / kLockName;
+  if (fs::exists(path) && !FileLock::try_lock(path)) refuse_locked(path);
+}
+
 void RunFolder::lock() {
-  const fs::path path = path_ / "run.lock";
+  const fs::path path = path_ / kLockName;
   lock_ = FileLock::try_lock(path);
-  if (!lock_) {
-    const nlohmann::json owner = read_object(path);
-    const auto part = [&](const char* key) {
-      return owner.contains(key) ? owner[key].dump() : std::string("unknown");
-    };
-    core::fail(ExitCode::kRunLocked,
-               {.path = path,
-                .field = "run",
-                .expected = "no other process in this run",
-                .found = fmt::format("host {}, pid {}, started {}", part("host"), part("pid"),
-                                     part("started")),
-                .hint = "wait for it, stop it, or set another general.run"});
-  }
+  if (!lock_) refuse_locked(path);
   const nlohmann::json provenance = basic_provenance();
   const nlohmann::json self = {
       {"host", provenance["host"]}, {"pid", ::getpid()}, {"started", provenance["time"]}};
   lock_.write(self.dump() + "\n");
+}
+
+void write_status_file(const fs::path& run_folder, const nlohmann::json& status) {
+  // An error message may quote bytes of a file name that are not UTF-8.
+  core::write_file_atomically(
+      run_folder / kStatusName,
+      status.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+void RunFolder::require_in_place() const {
+  if (lock_.is_in_place()) return;
+  core::fail(ExitCode::kIo,
+             {.path = path_,
+              .field = "run folder",
+              .expected = "the folder that this run started in",
+              .found = fs::is_directory(path_) ? "another one" : "none",
+              .hint = "it was moved or removed: put it back and run the same command again"});
 }
 
 void RunFolder::write_config(const std::string& input, const std::string& resolved) const {
@@ -135,10 +166,8 @@ void RunFolder::write_config(const std::string& input, const std::string& resolv
 }
 
 void RunFolder::write_status(const nlohmann::json& status) const {
-  // An error message may quote bytes of a file name that are not UTF-8.
-  core::write_file_atomically(
-      path_ / "status.json",
-      status.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  require_in_place();
+  write_status_file(path_, status);
 }
 
 MetricsWriter::MetricsWriter(fs::path path, int64_t resumed_step) : path_(std::move(path)) {
@@ -188,10 +217,18 @@ void MetricsWriter::take_back_torn_line() {
 }
 
 void for_each_metrics_line(const fs::path& path, const std::function<void(nlohmann::json)>& use) {
+  const auto buffer = std::make_unique_for_overwrite<char[]>(kMaxLineBytes + 1);
   std::ifstream lines(path);
-  for (std::string line; std::getline(lines, line);) {
-    nlohmann::json entry = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (entry.is_object()) use(std::move(entry));
+  while (lines.getline(buffer.get(), kMaxLineBytes + 1), lines.gcount() > 0) {
+    if (lines.fail()) {  // the line is longer
+      lines.clear();
+      lines.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+      continue;
+    }
+    const auto newline = lines.eof() ? 0 : 1;
+    nlohmann::json entry =
+        parse_object(std::string(buffer.get(), static_cast<size_t>(lines.gcount() - newline)));
+    if (!entry.empty()) use(std::move(entry));
   }
 }
 

@@ -17,6 +17,13 @@ struct GeneralConfig;
 // <output_dir>/<project>/<run>
 std::filesystem::path run_path(const GeneralConfig& general);
 
+// Throws kRunLocked as RunFolder does when another process owns the folder now; makes nothing.
+void require_no_owner(const std::filesystem::path& run_folder);
+
+inline constexpr char kStatusName[] = "status.json";
+// Replaces status.json of a run as a whole.
+void write_status_file(const std::filesystem::path& run_folder, const nlohmann::json& status);
+
 class RunFolder {
  public:
   // Creates and locks <output_dir>/<project>/<run>. Throws kRunLocked naming host, process and
@@ -30,9 +37,13 @@ class RunFolder {
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
   std::filesystem::path log() const { return path_ / "trainer.log"; }
 
+  // Throws kIo if the folder is no longer the one that this process locked: it was moved or
+  // removed, and what is there now belongs to nobody, or to another run.
+  void require_in_place() const;
+
   // config.yaml: the bytes of the user's file; config.resolved.yaml: all that the run uses.
   void write_config(const std::string& input, const std::string& resolved) const;
-  // Replaces status.json as a whole.
+  // Replaces status.json as a whole. Throws as require_in_place() does.
   void write_status(const nlohmann::json& status) const;
 
  private:

@@ -61,10 +61,7 @@ RunOwner find_owner(const fs::path& run_folder) {
   }
   owner.host = text_at(content, {"host"});
   const double pid = number_at(content, {"pid"});
-  const bool is_printable = std::none_of(owner.host.begin(), owner.host.end(), [](char c) {
-    return static_cast<unsigned char>(c) < 0x20;
-  });
-  if (owner.host.empty() || !is_printable ||
+  if (owner.host.empty() || owner.host != core::printable(owner.host) ||
       !(pid >= 1 && pid <= std::numeric_limits<pid_t>::max()))
     return {.seconds_since_update = owner.seconds_since_update};
   owner.pid = static_cast<int64_t>(pid);

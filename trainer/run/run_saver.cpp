@@ -49,7 +49,9 @@ void RunSaver::save(int64_t step, const std::function<CheckpointRequest()>& requ
   });
   gather_dealt(comm_, registry_, root() ? &writer_->snapshot() : nullptr);
   comm_.run_agreed([&] {
-    if (root()) writer_->write();
+    if (!root()) return;
+    options_.before_writing();
+    writer_->write();
   });
   saved_step_ = step;
 }
@@ -84,6 +86,10 @@ void RunSaver::settle(bool must_succeed) {
   if (comm_.max(lost ? 1 : 0) != 0) saved_step_ = -1;
 }
 
+void RunSaver::await_save_in_flight() {
+  if (writer_ != nullptr) writer_->wait();
+}
+
 // Throws what ends the run: a state that must not be saved, or more failures than are allowed.
 void RunSaver::record(const SaveOutcome& outcome, bool must_succeed) {
   if (outcome.error) {
@@ -100,7 +106,6 @@ void RunSaver::record(const SaveOutcome& outcome, bool must_succeed) {
   failed_saves_ = 0;
   committed_ = outcome.saved->path;
   parent_ = outcome.saved->manifest_hash;
-  options_.before_acknowledging();
   log_.info(fmt::format("ckpt committed step={} manifest={}", outcome.step, parent_));
   if (!outcome.warning.empty()) log_.warn(outcome.warning);
   options_.acknowledged(outcome);

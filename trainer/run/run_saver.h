@@ -19,8 +19,9 @@ struct RunSaverOptions {
   std::filesystem::path directory;
   Retention retention;
   int64_t max_failed_saves = 3;  // in a row
-  // Rank 0, before a checkpoint is acknowledged: what must be on the disk with it.
-  std::function<void()> before_acknowledging;
+  // Rank 0, before a checkpoint is written: whether it may be, and what must be on the disk with
+  // it. A resume takes it as soon as it is there, acknowledged or not.
+  std::function<void()> before_writing;
   // Rank 0, after it was acknowledged.
   std::function<void(const SaveOutcome&)> acknowledged;
 };
@@ -46,6 +47,9 @@ class RunSaver {
   // Collective. Waits for the save in flight. `must_succeed`: nothing that could replace it comes
   // after it, and a failure is thrown.
   void settle(bool must_succeed);
+
+  // Lets a save in flight end, whatever becomes of it: for a run that has failed.
+  void await_save_in_flight();
 
   // The newest checkpoint that is known to be durable; rank 0 only, empty if there is none.
   const std::string& committed() const { return committed_; }

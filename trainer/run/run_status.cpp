@@ -1,6 +1,9 @@
 #include "trainer/run/run_status.h"
 
 #include <chrono>
+#include <utility>
+
+#include "trainer/files/json_files.h"
 
 namespace trainer {
 
@@ -40,18 +43,22 @@ void RunStatus::write_done(int64_t step) {
 }
 
 void RunStatus::write_end(const core::Error& error, const std::string& reason) noexcept {
-  if (folder_ == nullptr) return;
   try {
     // A thread that hangs while it writes must not hang the watchdog as well.
     const std::unique_lock lock(mutex_, std::chrono::seconds(1));
-    if (!lock.owns_lock()) return;
+    if (!lock.owns_lock() || std::exchange(ended_, true)) return;
+    // Rank 0 may be what hangs: what it wrote last stays true.
+    if (folder_ == nullptr) facts_ = read_object(path_ / kStatusName);
     const bool preempted = error.code() == ExitCode::kPreempted;
     const bool hung = error.code() == ExitCode::kHang;
     json status = common(preempted ? "preempted" : hung ? "hung" : "failed");
     status["exit_code"] = static_cast<int>(error.code());
     status["message"] = error.what();
     if (preempted) status["reason"] = reason;
-    folder_->write_status(status);
+    if (folder_ != nullptr)
+      folder_->write_status(status);
+    else
+      write_status_file(path_, status);
   } catch (const std::exception&) {
     // The disk may be what failed.
   }

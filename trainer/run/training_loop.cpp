@@ -102,6 +102,7 @@ void TrainingRun::validate() {
     line += fmt::format(" {} ppl {:.3f}", name, results.at(name).at("ppl").get<double>());
   log_->info(line);
   if (!root()) return;
+  validation_losses_[validated_step_] = results.at("mean_nll").get<double>();
   json entry = {{"type", "val"},
                 {"step", validated_step_},
                 {"tokens", trainer_->tokens_seen()},
@@ -143,7 +144,8 @@ CheckpointRequest TrainingRun::checkpoint_request() const {
     provenance["val_loss"] = last_validation_.at("mean_nll");
   return {.config = dump_resolved(config_),
           .provenance = provenance,
-          .companions = prepared_.companions};
+          .companions = prepared_.companions,
+          .validation_losses = validation_losses_};
 }
 
 void TrainingRun::save() {
@@ -157,14 +159,17 @@ void TrainingRun::save() {
 // that stops and their checkpoints do not decide what is trained.
 std::string TrainingRun::choose_rollback(int64_t bad_step) {
   const CheckpointsConfig& c = config_.checkpoints;
-  const auto scheduled = [&](int64_t step) {
-    return step % c.checkpoint_interval == 0 && step <= bad_step - c.rollback_skip_steps;
+  const auto scheduled = [&](int64_t step) { return step % c.checkpoint_interval == 0; };
+  const auto before = [&](int64_t step) {
+    return scheduled(step) && step <= bad_step - c.rollback_skip_steps;
   };
+  const auto any = [](int64_t) { return true; };
   std::string chosen;
   session_.comm.run_agreed([&] {
     if (!root()) return;
-    auto valid = newest_valid(folder_->checkpoints(), Invalid::quarantine, scheduled);
-    if (!valid) valid = newest_valid(folder_->checkpoints(), Invalid::quarantine);
+    std::optional<ValidCheckpoint> valid;
+    for (const std::function<bool(int64_t)>& wanted : {std::function(before), {scheduled}, {any}})
+      if (!valid) valid = newest_valid(folder_->checkpoints(), Invalid::quarantine, wanted);
     if (!valid) return;
     for (const std::string& warning : valid->warnings) log_->warn(warning);
     chosen = valid->path;
@@ -212,7 +217,7 @@ void TrainingRun::copy_metrics(const std::function<void()>& copy) {
   }
 }
 
-// A checkpoint is acknowledged once the lines of its steps are as durable as it is.
+// The lines of a checkpoint's steps are durable before it is there.
 void TrainingRun::sync_metrics() {
   try {
     metrics_->sync();

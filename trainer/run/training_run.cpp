@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cmath>
 
 #include "autograd/core/pool.h"
 #include "autograd/kernels/kernels.h"
@@ -13,6 +14,7 @@
 #include "core/text.h"
 #include "trainer/config/scalars.h"
 #include "trainer/files/json_files.h"
+#include "trainer/files/lenient_json.h"
 #include "trainer/ranks/comm.h"
 #include "trainer/ranks/rank_threads.h"
 #include "trainer/ranks/same_on_ranks.h"
@@ -32,6 +34,18 @@ json read_validation(const fs::path& metrics, int64_t step) {
       sets = entry["sets"];
   });
   return sets;
+}
+
+ValidationLosses read_validation_losses(const fs::path& metrics) {
+  ValidationLosses losses;
+  for_each_metrics_line(metrics, [&](const json& entry) {
+    if (text_at(entry, {"type"}) != "val") return;
+    const double step = number_at(entry, {"step"}), loss = number_at(entry, {"val_loss"});
+    constexpr double kMostSteps = 1e15;  // also keeps NaN, which stands for none, from the cast
+    if (step >= 0 && step < kMostSteps && std::isfinite(loss))
+      losses[static_cast<int64_t>(step)] = loss;
+  });
+  return losses;
 }
 
 // Every rank updates its own copy of the parameters: they stay equal only if all round alike.
@@ -62,8 +76,7 @@ TrainingRun::TrainingRun(Config config, const TrainOptions& options, Session& se
   const std::chrono::duration<double> max_time(
       parse_duration(config_.general.max_time).value_or(0));
   requests_ = std::make_unique<StopRequests>(root() ? path_ : fs::path(), max_time, start);
-  log_ = std::make_unique<Log>(folder_ ? folder_->log() : fs::path(), session.json, !root(),
-                               session.prefix);
+  session.comm.run_agreed([&] { open_log(); });
   if (!thread_warning.empty()) log_->warn(thread_warning);
   for (const std::string& warning : config_warnings(config_)) log_->warn(warning);
 }
@@ -77,8 +90,18 @@ void TrainingRun::open_folder() {
     folder_ = std::make_unique<RunFolder>(g.output_dir, g.project, g.run);
     core::failpoint("run.after_lock");
   });
-  status_ = std::make_unique<RunStatus>(folder_.get());
+  status_ = std::make_unique<RunStatus>(folder_.get(), path_);
   session_.comm.run_agreed([&] { status_->write("starting"); });
+}
+
+void TrainingRun::open_log() {
+  try {
+    log_ = std::make_unique<Log>(folder_ ? folder_->log() : fs::path(), session_.json, !root(),
+                                 session_.prefix);
+  } catch (const core::Error& error) {
+    record_failure(error);
+    throw;
+  }
 }
 
 void TrainingRun::start_watchdog() {
@@ -176,10 +199,24 @@ void TrainingRun::banner(const PreparedModel& prepared) const {
 json TrainingRun::execute() {
   try {
     return run();
+  } catch (const AgreedError& error) {
+    if (root()) record_failure(error);
+    await_save_in_flight();
+    throw;
   } catch (...) {
+    // This rank ends all of them, and only it can say why.
     record_failure(to_error(std::current_exception()));
+    await_save_in_flight();
     throw;
   }
+}
+
+// A save that hangs on a dead disk must not keep the run from ending: here its time is limited,
+// which it is not once the watchdog is gone.
+void TrainingRun::await_save_in_flight() {
+  if (saver_ == nullptr) return;
+  const auto waiting = phase("checkpoint in flight", config_.watchdog.checkpoint_seconds);
+  saver_->await_save_in_flight();
 }
 
 void TrainingRun::record_failure(const core::Error& error) const {
@@ -206,6 +243,8 @@ void TrainingRun::set_up() {
       prepare_model(config_, path_, !checkpoint.empty(), options_.shared, session_.comm, *log_);
   const int64_t vocab = prepared_.model.spec.config.vocab_size;
   session_.comm.run_agreed([&] {
+    // The files may be moved or replaced while the run lasts; its checkpoints go along with these.
+    for (Companion& companion : prepared_.companions) companion = companion.in_memory();
     data_ = std::make_unique<data::NanosetStages>(open_training_data(config_, vocab));
     sets_ = open_validation_sets(config_, vocab);
   });
@@ -243,6 +282,12 @@ void TrainingRun::read_earlier_result(const fs::path& checkpoint) {
 
 void TrainingRun::load(const fs::path& checkpoint) {
   if (checkpoint.empty()) return;
+  std::string hash;
+  session_.comm.run_agreed([&] { hash = manifest_hash(checkpoint); });
+  require_same_on_ranks(session_.comm, hash,
+                        {.path = checkpoint,
+                         .field = "hash of the manifest",
+                         .hint = "give all ranks the same run folder on a shared file system"});
   session_.comm.run_agreed([&] { load_checkpoint(checkpoint, trainer_->registry()); });
   trainer_->refresh_after_load();
   log_->info(fmt::format("resumed from {}", checkpoint.string()));
@@ -253,12 +298,17 @@ void TrainingRun::make_saver(const fs::path& checkpoint) {
   saver_ = std::make_unique<RunSaver>(
       session_.comm, *log_, trainer_->registry(),
       RunSaverOptions{.directory = path_ / "checkpoints",
-                      .retention = {c.keep_last, c.keep_every, c.keep_best},
+                      .retention = {c.keep_last, c.keep_every, c.keep_best, c.checkpoint_interval},
                       .max_failed_saves = c.max_failed_saves,
-                      .before_acknowledging = [this] { sync_metrics(); },
+                      .before_writing =
+                          [this] {
+                            folder_->require_in_place();
+                            sync_metrics();
+                          },
                       .acknowledged =
                           [this](const SaveOutcome& outcome) {
                             status_->set_checkpoint(outcome.saved->path);
+                            write_status("training");
                             append_metrics({{"type", "ckpt"},
                                             {"step", trainer_->step_number()},
                                             {"checkpoint_step", outcome.step},
@@ -281,6 +331,7 @@ void TrainingRun::continue_metrics(const fs::path& checkpoint) {
     metrics_ = std::make_unique<MetricsWriter>(folder_->metrics(), resumed);
     continue_copies(resumed);
     first_validation_ = read_validation(folder_->metrics(), 0);
+    validation_losses_ = read_validation_losses(folder_->metrics());
     if (same_validation_) validation = read_validation(folder_->metrics(), step);
     write_status("training");
   });

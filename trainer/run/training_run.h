@@ -43,6 +43,7 @@ class TrainingRun {
   void set_up();
   // Rank 0 owns the folder; the others know its path.
   void open_folder();
+  void open_log();
   void start_watchdog();
   // The checkpoint to start from, agreed by all ranks; empty: from the source.
   fs::path choose_checkpoint();
@@ -85,6 +86,7 @@ class TrainingRun {
   void say_done(const nlohmann::json& outcome);
   nlohmann::json result() const;
   void record_failure(const core::Error& error) const;
+  void await_save_in_flight();
   Watchdog::Phase phase(const std::string& name, int64_t limit_seconds);
   Watchdog::Phase boundary_phase(const std::string& name);
 
@@ -110,7 +112,8 @@ class TrainingRun {
   unsigned asked_ = 0;                                // core::StopBit of all ranks
   bool metrics_fail_ = false, status_fails_ = false;  // warned of
   nlohmann::json last_validation_, first_validation_;
-  bool same_validation_ = true;    // as when the checkpoint was written; rank 0 only
+  ValidationLosses validation_losses_;  // all that metrics.jsonl has; rank 0 only
+  bool same_validation_ = true;         // as when the checkpoint was written; rank 0 only
   nlohmann::json earlier_result_;  // of a process that finished this run; null when there is none
   std::unique_ptr<Watchdog> watchdog_;  // last: it reports on the others
 };

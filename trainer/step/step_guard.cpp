@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <optional>
+#include <vector>
 
 #include "core/error.h"
 #include "trainer/ranks/comm.h"
@@ -123,9 +126,6 @@ void StepGuard::forget(int64_t first, int64_t last) {
 }
 
 StepGuard::Judgement StepGuard::judge(const Evidence& e) {
-  // Every rank comes to the same judgement without a word: loss and gradient are sums over one
-  // tree, broadcast as bytes, so that their bits are equal everywhere, and all memory used here is
-  // built from them. MPI_MAX could not be asked: it loses a NaN, depending on the rank that has it.
   if (!std::isfinite(e.loss) || !std::isfinite(e.gradient_norm))
     return act(config_.on_nan, e,
                {.path = fmt::format("step {}", e.step),
@@ -152,6 +152,36 @@ StepGuard::Judgement StepGuard::judge(const Evidence& e) {
     losses_.push_back(e.loss);
     if (losses_.size() > kWindow) losses_.pop_front();
   }
+  return judgement;
+}
+
+// Sound ranks judge alike: loss and gradient are sums over one tree, broadcast as bytes, and all
+// that is remembered is built from them. A rank that does not must not leave or go back alone,
+// where the others would wait for it. An integer tells: MPI_MAX of a loss would lose a NaN.
+StepGuard::Judgement StepGuard::judge(const Evidence& e, Comm& comm) {
+  constexpr uint64_t kStops = uint64_t{1} << 63;
+  Judgement judgement;
+  std::optional<AgreedError> stop;
+  try {
+    judgement = judge(e);
+  } catch (const AgreedError& error) {
+    stop = error;
+  }
+  const uint64_t own = stop ? kStops : uint64_t{1} << static_cast<unsigned>(judgement.outcome);
+  const uint64_t all = comm.bit_or(own);
+  if (!std::has_single_bit(all)) {
+    const std::vector<std::string> evidence =
+        comm.gather(fmt::format("rank {} ({}) loss {}, gradient norm {}", comm.rank(), comm.host(),
+                                e.loss, e.gradient_norm));
+    throw AgreedError(ExitCode::kReplicasDiffer,
+                      Fault{.path = fmt::format("step {}", e.step),
+                            .field = "judgement of the step",
+                            .expected = "the same on all ranks",
+                            .found = fmt::format("{}", fmt::join(evidence, "; ")),
+                            .hint = "a processor or memory is faulty; the last checkpoint is "
+                                    "intact: start again without that host"});
+  }
+  if (stop) throw AgreedError(*stop);
   return judgement;
 }
 

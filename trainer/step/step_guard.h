@@ -16,6 +16,8 @@
 
 namespace trainer {
 
+class Comm;
+
 enum class StepOutcome {
   applied,
   skipped,    // judged bad: parameters and moments stay, the step counts
@@ -48,10 +50,13 @@ class StepGuard {
   // Requires: the guard outlives `registry`.
   void register_state(StateRegistry& registry);
 
-  // Judges the update of a step and remembers it. Throws AgreedError(kNumerical) on all ranks, with
-  // nothing remembered, when the configuration says stop, and when more than max_skipped_steps in a
-  // row would be skipped.
+  // Judges the update of a step and remembers it. Throws AgreedError(kNumerical), with nothing
+  // remembered, when the configuration says stop, and when more than max_skipped_steps in a row
+  // would be skipped: on all ranks, if their evidence is the same.
   Judgement judge(const Evidence& evidence);
+  // Collective. The same, once all ranks have judged alike; else throws
+  // AgreedError(kReplicasDiffer).
+  Judgement judge(const Evidence& evidence, Comm& comm);
 
   bool is_forgotten(int64_t step) const;
   // The steps [first, last] are left out from now on. Counts as a rollback; throws

@@ -172,7 +172,8 @@ void Trainer::compute_and_judge(StepReport& report) {
       guard_.judge({.step = report.step,
                     .loss = report.loss,
                     .gradient_norm = report.gradient_norm,
-                    .nonfinite = [&] { return describe_nonfinite(report, gradient); }});
+                    .nonfinite = [&] { return describe_nonfinite(report, gradient); }},
+                   comm_);
   report.outcome = judgement.outcome;
   report.note = std::move(judgement.note);
   if (report.outcome != StepOutcome::applied) return;

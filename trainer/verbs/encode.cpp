@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "core/error.h"
 #include "core/file.h"
 #include "core/stop.h"
 #include "data/text_reader.h"
@@ -11,7 +12,7 @@ namespace trainer {
 
 nlohmann::json run_encode(const EncodeOptions& options, Session& session) {
   const data::Tokenizer tokenizer = open_tokenizer(options.tokenizer).tokenizer;
-  for (const std::string& note : tokenizer.notes()) session.say("note: " + note);
+  for (const std::string& note : tokenizer.notes()) session.say("note: " + core::printable(note));
   data::TextReader reader(options.in);
   core::AtomicFile out(options.out);
   data::Document document;

@@ -64,7 +64,7 @@ uint32_t find_eos(const OpenedTokenizer& opened) {
 nlohmann::json run_tokenize(const TokenizeVerbOptions& options, Session& session) {
   const OpenedTokenizer opened = open_tokenizer(options.tokenizer);
   const data::Tokenizer& tokenizer = opened.tokenizer;
-  for (const std::string& note : tokenizer.notes()) session.say("note: " + note);
+  for (const std::string& note : tokenizer.notes()) session.say("note: " + core::printable(note));
   std::optional<uint32_t> eos;
   if (options.eos == "append") eos = find_eos(opened);
   if (eos && !tokenizer.encode("", true).empty() && tokenizer.encode("", true).back() == *eos)

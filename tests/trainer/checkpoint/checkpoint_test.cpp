@@ -387,6 +387,32 @@ TEST_F(Checkpoint, RetentionKeepsTheNewestAndEveryNth) {
   EXPECT_EQ(slurp(dir_ / "LATEST"), "step-000000007\n");
 }
 
+// Steps 3 and 6 are scheduled; what a stop or a request added must not push them out.
+TEST_F(Checkpoint, RetentionKeepsTheNewestScheduled) {
+  Toy toy;
+  for (int i = 0; i < 8; ++i) {
+    toy.train(1);
+    toy.save(dir_);
+  }
+  EXPECT_EQ(apply_retention(dir_, {.keep_last = 2, .checkpoint_interval = 3}),
+            (std::vector<int64_t>{5, 4, 2, 1}));
+  toy.train(1);
+  toy.save(dir_);
+  EXPECT_EQ(apply_retention(dir_, {.keep_last = 1, .checkpoint_interval = 3}),
+            (std::vector<int64_t>{8, 7, 6, 3}));
+}
+
+TEST_F(Checkpoint, RetentionKeepsTheBestByWhatIsKnownLast) {
+  Toy toy;
+  for (int i = 0; i < 4; ++i) {
+    toy.train(1);
+    toy.save(dir_);
+  }
+  // 2 was measured after it was saved; of 1 and 3 nothing is known.
+  EXPECT_EQ(apply_retention(dir_, {.keep_last = 1, .keep_best = 1}, {{2, 3.5}, {4, 3.6}}),
+            (std::vector<int64_t>{3, 1}));
+}
+
 TEST_F(Checkpoint, SavingAStepAgainExchangesIt) {
   Toy toy;
   toy.train(1);
