@@ -137,10 +137,12 @@ size_t name_stride(const std::vector<std::string>& names, double cell, double ro
 std::string draw_names(const HeatMap& map, const Grid& grid, double bottom) {
   std::string out = svg_text(8, 20, map.title, Anchor::start, "title");
   out += svg_text(8, 37, map.y_label, Anchor::start);
-  for (size_t r = 0; r < map.rows.size(); r += name_stride(map.rows, grid.cell_height, 13))
+  const size_t row_stride = name_stride(map.rows, grid.cell_height, 13);
+  const size_t column_stride = name_stride(map.columns, grid.cell_width, 0);
+  for (size_t r = 0; r < map.rows.size(); r += row_stride)
     out += svg_text(grid.left - 8, kTop + grid.cell_height * (static_cast<double>(r) + 0.5) + 4,
                     map.rows[r], Anchor::end);
-  for (size_t c = 0; c < map.columns.size(); c += name_stride(map.columns, grid.cell_width, 0))
+  for (size_t c = 0; c < map.columns.size(); c += column_stride)
     out += svg_text(grid.left + grid.cell_width * (static_cast<double>(c) + 0.5), bottom + 16,
                     map.columns[c], Anchor::middle);
   const double width = grid.cell_width * static_cast<double>(map.columns.size());

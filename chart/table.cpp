@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "chart/text.h"
@@ -10,9 +9,13 @@
 namespace chart {
 namespace {
 
-bool is_number_column(const Table& table, size_t column) {
-  return std::any_of(table.rows.begin(), table.rows.end(),
-                     [&](const auto& row) { return row[column].is_number; });
+// Which columns hold a number.
+std::vector<bool> number_columns(const Table& table) {
+  std::vector<bool> holds_number(table.columns.size());
+  for (const auto& row : table.rows)
+    for (size_t c = 0; c < row.size(); ++c)
+      if (row[c].is_number) holds_number[c] = true;
+  return holds_number;
 }
 
 std::string markdown_cell(const std::string& text) {
@@ -58,11 +61,11 @@ Cell number_cell(double value, std::string text) {
 }
 
 std::string to_html(const Table& table) {
+  const std::vector<bool> holds_number = number_columns(table);
   std::string out = fmt::format("<div class=\"table\"><table><caption>{}</caption>\n<thead><tr>",
                                 escape(table.title));
   for (size_t c = 0; c < table.columns.size(); ++c)
-    out += fmt::format("<th scope=\"col\"{}>{}</th>",
-                       is_number_column(table, c) ? " class=\"number\"" : "",
+    out += fmt::format("<th scope=\"col\"{}>{}</th>", holds_number[c] ? " class=\"number\"" : "",
                        escape(table.columns[c]));
   out += "</tr></thead>\n<tbody>\n";
   for (const auto& row : table.rows) {
@@ -70,7 +73,7 @@ std::string to_html(const Table& table) {
     for (size_t c = 0; c < row.size(); ++c) {
       const std::string key =
           row[c].is_number ? fmt::format(" data-key=\"{}\"", row[c].number) : "";
-      const char* number = is_number_column(table, c) ? " class=\"number\"" : "";
+      const char* number = holds_number[c] ? " class=\"number\"" : "";
       out += fmt::format("<td{}{}>{}</td>", number, key, escape(row[c].text));
     }
     out += "</tr>\n";
@@ -84,8 +87,7 @@ std::string to_markdown(const Table& table) {
   };
   std::string out =
       fmt::format("## {}\n\n", markdown_cell(table.title)) + line(head_of(table)) + "|";
-  for (size_t c = 0; c < table.columns.size(); ++c)
-    out += is_number_column(table, c) ? "---:|" : "---|";
+  for (const bool holds_number : number_columns(table)) out += holds_number ? "---:|" : "---|";
   out += "\n";
   for (const auto& row : table.rows) out += line(row);
   return out;

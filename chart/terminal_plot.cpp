@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "chart/axis.h"
+#include "core/error.h"
 
 namespace chart {
 namespace {
@@ -91,15 +92,14 @@ void draw_curve(const TerminalPlot& plot, const Axis& x_axis, const Axis& y_axis
   }
 }
 
-// At most `columns` characters; what would move the cursor becomes a question mark.
+// At most `columns` characters, none of which moves the cursor.
 std::string plain_line(const std::string& text, size_t columns) {
   std::string line;
   size_t characters = 0;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool continues = (byte & 0xC0) == 0x80;
+  for (const char c : core::printable(text)) {
+    const bool continues = (static_cast<unsigned char>(c) & 0xC0) == 0x80;
     if (!continues && ++characters > columns) break;
-    line += byte < 0x20 || byte == 0x7F ? '?' : c;
+    line += c;
   }
   return line;
 }

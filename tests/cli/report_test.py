@@ -166,7 +166,8 @@ class ReportTest(unittest.TestCase):
 
     def test_watch_of_a_damaged_lock(self):
         for lock in ("", "[", '{"host": 3, "pid": 1}', '{"host": "\\u001b[2J", "pid": 1}',
-                                       '{"host": "h", "pid": 1e300}', '{"host": "h", "pid": -1}'):
+                     '{"host": "\\u009b2J", "pid": 1}', '{"host": "h\\u007f", "pid": 1}',
+                     '{"host": "h", "pid": 1e300}', '{"host": "h", "pid": -1}'):
             with self.subTest(lock):
                 run = self.make_unfinished_run(lock)
                 result = json.loads(self.run_program("watch", run, "--json").stdout)

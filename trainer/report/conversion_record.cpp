@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "model/limits.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/files/h5.h"
 #include "trainer/files/lenient_json.h"
@@ -16,6 +17,9 @@ namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
+
+// Of all layers and kv heads together, as of a model (model/hf_config.cpp).
+constexpr int64_t kMostPairs = int64_t{1} << 22;
 
 bool holds_state(const fs::path& folder) {
   std::error_code error;
@@ -100,6 +104,14 @@ void read_kept_pairs(const fs::path& folder, const Manifest& manifest, Conversio
                                           .field = "shape",
                                           .expected = "uint8 [layers, kv heads, pairs]",
                                           .found = to_string(mask.shape)});
+  if (mask.shape[0] > model::kMaxLayers || mask.shape.numel() > kMostPairs)
+    core::fail(core::ExitCode::kBadData,
+               {.path = file,
+                .place = "kept_pairs",
+                .field = "shape",
+                .expected = fmt::format("at most {} layers and {} pairs of all kv heads",
+                                        model::kMaxLayers, kMostPairs),
+                .found = to_string(mask.shape)});
   record.kept_pairs.resize(mask.bytes());
   reader.read(mask, record.kept_pairs.data());
   record.layers = mask.shape[0];

@@ -13,9 +13,10 @@
 namespace trainer {
 namespace {
 
-constexpr int64_t kMostHeadRows = 512;  // more are too thin to see
-constexpr size_t kMostSpectra = 8;      // curves that can be told apart
-constexpr size_t kMostDrawn = 12;       // conversions with figures of their own
+constexpr int64_t kMostHeadRows = 512;   // more are too thin to see
+constexpr int64_t kMostCells = 1 << 17;  // of a map; a model has a tenth of it
+constexpr size_t kMostSpectra = 8;       // curves that can be told apart
+constexpr size_t kMostDrawn = 12;        // conversions with figures of their own
 
 std::vector<std::string> numbered(int64_t count) {
   std::vector<std::string> names;
@@ -139,8 +140,14 @@ void add_own_figures(const RunRecord& run, size_t number, ReportSection& section
   const ConversionRecord& c = *run.conversion;
   if (!c.spectra.empty()) section.figures.push_back(spectrum_figure(run, number));
   if (c.kept_pairs.empty()) return;
+  if (c.layers * c.pairs > kMostCells) {
+    section.paragraphs.push_back(fmt::format(
+        "{}: {} pairs in each of {} layers are too many to draw.", run.name, c.pairs, c.layers));
+    return;
+  }
   section.figures.push_back(kept_by_layer(run, number));
-  if (c.kv_heads > 1 && c.layers * c.kv_heads <= kMostHeadRows)
+  const int64_t head_rows = c.layers * c.kv_heads;
+  if (c.kv_heads > 1 && head_rows <= kMostHeadRows && head_rows * c.pairs <= kMostCells)
     section.figures.push_back(kept_by_head(run, number));
 }
 

@@ -132,10 +132,12 @@ void name_apart(std::vector<RunRecord>& runs) {
   std::map<std::string, int> count;
   for (const RunRecord& run : runs) ++count[run.name];
   std::set<std::string> taken;
+  std::map<std::string, int> next;  // number to try, of a name that is taken
   for (RunRecord& run : runs) {
     if (count[run.name] > 1) run.name = folder_name(run.path / "..") + "/" + run.name;
     const std::string name = run.name;
-    for (int i = 2; !taken.insert(run.name).second; ++i) run.name = fmt::format("{} ({})", name, i);
+    int& i = next.try_emplace(name, 2).first->second;
+    for (; !taken.insert(run.name).second; ++i) run.name = fmt::format("{} ({})", name, i);
   }
 }
 

@@ -1,5 +1,9 @@
 #include "trainer/report/sweep_record.h"
 
+#include <fmt/format.h>
+
+#include <map>
+
 #include "core/error.h"
 #include "core/json.h"
 #include "trainer/files/lenient_json.h"
@@ -9,6 +13,9 @@ namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
+
+// What a plan may have (trainer/sweep/plan.cpp), and at worst a baseline for each of them.
+constexpr size_t kMostTrials = 20'000;
 
 TrialRecord read_trial(const json& trial) {
   return {.id = text_at(trial, {"id"}),
@@ -34,10 +41,16 @@ bool lies_beside(const std::string& name) {
   return !name.empty() && name.front() != '.' && name.find('/') == std::string::npos;
 }
 
-void read_run_of(const json& trial, SweepRecord& sweep) {
+// `uses`: how many trials have named a folder, under whatever name of it. A run is read once.
+void read_run_of(const json& trial, std::map<fs::path, int>& uses, SweepRecord& sweep) {
   const std::string folder = text_at(trial, {"run"});
   std::error_code error;
   if (!lies_beside(folder) || !fs::is_directory(sweep.path / folder, error)) return;
+  const fs::path whole = fs::canonical(sweep.path / folder, error);
+  const int use = ++uses[error ? sweep.path / folder : whole];
+  if (use == 2)
+    sweep.notes.push_back(fmt::format("{}: the run of more than one trial, shown once.", folder));
+  if (use > 1) return;
   try {
     sweep.runs.push_back(read_run(sweep.path / folder));
   } catch (const core::Error& fault) {
@@ -63,10 +76,16 @@ SweepRecord read_sweep(const fs::path& path) {
                                           .field = "trials",
                                           .expected = "format mha2mla-sweep and a list of trials",
                                           .found = "neither"});
+  if (trials.size() > kMostTrials)
+    core::fail(core::ExitCode::kBadData, {.path = path / "sweep.json",
+                                          .field = "trials",
+                                          .expected = fmt::format("at most {}", kMostTrials),
+                                          .found = std::to_string(trials.size())});
+  std::map<fs::path, int> uses;
   for (const json& trial : trials) {
     if (!trial.is_object()) continue;
     record.trials.push_back(read_trial(trial));
-    read_run_of(trial, record);
+    read_run_of(trial, uses, record);
   }
   name_apart(record.runs);
   return record;

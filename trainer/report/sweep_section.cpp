@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "chart/heat_map.h"
@@ -13,6 +14,24 @@
 
 namespace trainer {
 namespace {
+
+// The sweep names its strategies and ranks itself; more are too many to tell apart.
+constexpr size_t kMostStrategies = 64, kMostRanks = 512;
+
+// Names, numbered in the order in which they come.
+class NumberedNames {
+ public:
+  size_t number_of(const std::string& name) {
+    const auto [found, is_new] = numbers_.try_emplace(name, names_.size());
+    if (is_new) names_.push_back(name);
+    return found->second;
+  }
+  const std::vector<std::string>& all() const { return names_; }
+
+ private:
+  std::vector<std::string> names_;
+  std::map<std::string, size_t> numbers_;
+};
 
 std::string group_of(const TrialRecord& trial) {
   if (trial.baseline) return "unconverted";
@@ -28,66 +47,68 @@ std::string rank_of(const TrialRecord& trial) {
   return name + trial.method;
 }
 
-size_t index_of(std::vector<std::string>& names, const std::string& name) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found == names.end()) names.push_back(name);
-  return static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin());
-}
-
-Figure pareto_figure(const SweepRecord& sweep) {
+// None if the groups are too many.
+std::optional<Figure> pareto_figure(const SweepRecord& sweep) {
   chart::XyChart drawing{.title = "Cache against perplexity",
                          .x_label = "cache [bytes per token]",
                          .y_label = "validation perplexity after training",
                          .series = {},
                          .log_x = true,
                          .log_y = true};
-  std::vector<std::string> groups;
+  NumberedNames groups;
   std::vector<double> cache, perplexity;
   for (const TrialRecord& trial : sweep.trials) {
     if (!std::isfinite(trial.after)) continue;  // not trained yet
     cache.push_back(trial.cache_after);
     perplexity.push_back(std::exp(trial.after));
-    const size_t group = index_of(groups, group_of(trial));
+    const std::string name = group_of(trial);
+    const size_t group = groups.number_of(name);
+    if (group == kMostStrategies) return std::nullopt;
     if (group == drawing.series.size())
       drawing.series.push_back(
-          {.name = groups[group], .x = {}, .y = {}, .style = group, .line = false, .points = true});
+          {.name = name, .x = {}, .y = {}, .style = group, .line = false, .points = true});
     drawing.series[group].x.push_back(cache.back());
     drawing.series[group].y.push_back(perplexity.back());
   }
   chart::Series front{
-      .name = "Pareto front", .x = {}, .y = {}, .style = groups.size(), .faint = true};
+      .name = "Pareto front", .x = {}, .y = {}, .style = groups.all().size(), .faint = true};
   for (const size_t i : pareto_front(cache, perplexity)) {
     front.x.push_back(cache[i]);
     front.y.push_back(perplexity[i]);
   }
   drawing.series.push_back(std::move(front));
-  return {"cache_perplexity", draw(drawing),
-          "Left and low is better. The line joins the trials that no other beats in both."};
+  return Figure{"cache_perplexity", draw(drawing),
+                "Left and low is better. The line joins the trials that no other beats in both."};
 }
 
 // The least loss of the trials of a cell: other axes, such as the learning rate, are chosen well.
-Figure strategy_rank_figure(const SweepRecord& sweep) {
+// None if the strategies or the ranks are too many.
+std::optional<Figure> strategy_rank_figure(const SweepRecord& sweep) {
   chart::HeatMap map{.title = "Strategy and rank",
                      .x_label = "RoPE strategy",
                      .y_label = "r pairs/head, c latent dims/kv head",
                      .rows = {},
                      .columns = {},
                      .values = {}};
+  NumberedNames ranks, strategies;
   std::map<std::pair<size_t, size_t>, double> least;
   for (const TrialRecord& trial : sweep.trials) {
     if (trial.baseline) continue;
-    double& cell = least
-                       .try_emplace({index_of(map.rows, rank_of(trial)),
-                                     index_of(map.columns, group_of(trial))},
-                                    std::numeric_limits<double>::quiet_NaN())
-                       .first->second;
+    const size_t row = ranks.number_of(rank_of(trial));
+    const size_t column = strategies.number_of(group_of(trial));
+    if (row == kMostRanks || column == kMostStrategies) return std::nullopt;
+    double& cell =
+        least.try_emplace({row, column}, std::numeric_limits<double>::quiet_NaN()).first->second;
     cell = std::fmin(cell, trial.after);
   }
+  map.rows = ranks.all();
+  map.columns = strategies.all();
   map.values.assign(map.rows.size() * map.columns.size(), std::numeric_limits<double>::quiet_NaN());
   for (const auto& [place, value] : least)
     map.values[place.first * map.columns.size() + place.second] = value;
-  return {"strategy_rank", draw(map),
-          "Validation loss after training: pale is better. Of several trials in a cell, the best."};
+  return Figure{
+      "strategy_rank", draw(map),
+      "Validation loss after training: pale is better. Of several trials in a cell, the best."};
 }
 
 double closed_percent(const TrialRecord& trial) {
@@ -139,8 +160,14 @@ ReportSection sweep_section(const SweepRecord& sweep) {
                                   [](const TrialRecord& trial) { return trial.state == "done"; });
   section.paragraphs.push_back(fmt::format("{} of {} trials are done.", done, sweep.trials.size()));
   section.paragraphs.insert(section.paragraphs.end(), sweep.notes.begin(), sweep.notes.end());
-  section.figures.push_back(pareto_figure(sweep));
-  section.figures.push_back(strategy_rank_figure(sweep));
+  const std::optional<Figure> drawn[] = {pareto_figure(sweep), strategy_rank_figure(sweep)};
+  for (const std::optional<Figure>& figure : drawn)
+    if (figure) section.figures.push_back(*figure);
+  if (!drawn[0] || !drawn[1])
+    section.paragraphs.push_back(fmt::format(
+        "Figures of more than {} strategies or {} ranks are left out: the table has all "
+        "trials.",
+        kMostStrategies, kMostRanks));
   section.tables.push_back(trial_table(sweep));
   return section;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <set>
 
 #include "core/file.h"
@@ -15,6 +16,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using Kind = YamlNode::Kind;
+
+// Every trial has a copy of its values.
+constexpr size_t kLongestValue = 1024;
 
 std::string describe(const YamlNode& node) {
   switch (node.kind) {
@@ -30,6 +34,32 @@ std::string describe(const YamlNode& node) {
   return quoted_for_message(node.text);
 }
 
+// The texts of which something has to be one.
+class AllowedTexts {
+ public:
+  void add(const std::string& text) {
+    if (known_.insert(text).second) in_order_.push_back(text);
+  }
+  bool contain(const std::string& text) const { return known_.contains(text); }
+  const std::vector<std::string>& in_order() const { return in_order_; }
+
+  // For a message, which has no room for thousands, nor for long ones.
+  std::string listed() const {
+    constexpr size_t kMostListed = 16;
+    std::vector<std::string> shown;
+    for (size_t i = 0; i < std::min(in_order_.size(), kMostListed); ++i)
+      shown.push_back(in_order_[i].substr(0, 64));
+    const std::string more = in_order_.size() > kMostListed
+                                 ? fmt::format(" and {} more", in_order_.size() - kMostListed)
+                                 : "";
+    return fmt::format("{}{}", fmt::join(shown, ", "), more);
+  }
+
+ private:
+  std::vector<std::string> in_order_;
+  std::set<std::string> known_;
+};
+
 class SweepReader {
  public:
   SweepReader(const fs::path& path, Problems& problems) : problems_(problems) {
@@ -42,10 +72,10 @@ class SweepReader {
               {{"base", [this](const YamlNode& n) { read_base(n); }},
                {"sweep", [this](const YamlNode& n) { read_sweep(n); }}});
     if (root.kind == Kind::kMap && root.find("base") == nullptr)
-      problems_.add({1, 1, ""}, {.field = "base",
-                                 .expected = "the configuration to start from",
-                                 .found = "nothing",
-                                 .hint = "add base: CONFIG.yaml"});
+      problems_.add({1, 1}, {.field = "base",
+                             .expected = "the configuration to start from",
+                             .found = "nothing",
+                             .hint = "add base: CONFIG.yaml"});
     check_together();
     return std::move(sweep_);
   }
@@ -58,7 +88,7 @@ class SweepReader {
 
   void refuse(const YamlNode& node, const std::string& key, const std::string& expected,
               const std::string& hint = "") {
-    problems_.add(node.origin.line > 0 ? node.origin : Origin{1, 1, ""},  // of an empty file
+    problems_.add(node.origin.line > 0 ? node.origin : Origin{1, 1},  // of an empty file
                   {.field = key, .expected = expected, .found = describe(node), .hint = hint});
   }
 
@@ -114,6 +144,8 @@ class SweepReader {
 
   SweepValue read_value(const YamlNode& node, const std::string& key) {
     if (node.kind != Kind::kScalar) refuse(node, key, "one number or text");
+    if (node.text.size() > kLongestValue)
+      refuse(node, key, fmt::format("at most {} characters", kLongestValue));
     return {node.text, node.quoted, node.origin};
   }
 
@@ -152,11 +184,11 @@ class SweepReader {
       refuse(entry.value, field, "a list of values", "write [a, b]");
       return key;
     }
+    std::set<std::string> seen;
     for (const YamlNode& item : entry.value.items) {
       SweepValue value = read_value(item, field);
-      const bool again = where == "sweep.grid" &&
-                         std::find(key.values.begin(), key.values.end(), value) != key.values.end();
-      if (again) refuse(item, field, "each value once");
+      const bool again = !seen.insert(value.text).second;
+      if (again && where == "sweep.grid") refuse(item, field, "each value once");
       key.values.push_back(std::move(value));
     }
     return key;
@@ -206,7 +238,7 @@ class SweepReader {
     for (const YamlNode& item : list ? node.items : std::vector<YamlNode>{node}) {
       const std::optional<double> ratio =
           item.kind == Kind::kScalar && !item.quoted ? parse_decimal(item.text) : std::nullopt;
-      if (!ratio || *ratio <= 0 || *ratio > 1)
+      if (!ratio || *ratio <= 0 || *ratio > 1 || item.text.size() > kLongestValue)
         refuse(item, "sweep.budget.cache_ratio", "a number in (0, 1], or a list of them");
       else
         sweep_.cache_ratios.push_back({item.text, false, item.origin});
@@ -232,28 +264,33 @@ class SweepReader {
   void check_together() {
     if (!varies_)
       problems_.add(
-          {1, 1, ""},
+          {1, 1},
           {.field = "sweep", .expected = "a grid, a zip or a budget", .found = "nothing to vary"});
-    for (const std::vector<SweepSetting>& all : sweep_.exclude)
-      for (const SweepSetting& setting : all) check_excluded(setting);
-  }
-
-  void check_excluded(const SweepSetting& setting) {
-    std::vector<std::string> keys, values;
+    AllowedTexts keys;
+    std::map<std::string, AllowedTexts> values;  // by key
     for (const std::vector<SweepKey>& group : sweep_.groups)
       for (const SweepKey& key : group) {
-        keys.push_back(key.key);
-        if (key.key != setting.key) continue;
-        for (const SweepValue& value : key.values) values.push_back(value.text);
+        keys.add(key.key);
+        AllowedTexts& of_key = values[key.key];
+        for (const SweepValue& value : key.values) of_key.add(value.text);
       }
-    const bool known = std::find(keys.begin(), keys.end(), setting.key) != keys.end();
-    const std::vector<std::string>& candidates = known ? values : keys;
+    for (const std::vector<SweepSetting>& all : sweep_.exclude)
+      for (const SweepSetting& setting : all) {
+        const auto of_key = values.find(setting.key);
+        const bool known = of_key != values.end();
+        check_excluded(setting, known, known ? of_key->second : keys);
+      }
+  }
+
+  // `choices`: the values of the setting's key or, if that is not known, the keys.
+  void check_excluded(const SweepSetting& setting, bool known, const AllowedTexts& choices) {
     const std::string& found = known ? setting.value.text : setting.key;
-    if (std::find(candidates.begin(), candidates.end(), found) != candidates.end()) return;
-    const std::string near = core::nearest(found.substr(0, 64), candidates);
+    if (choices.contain(found)) return;
+    if (problems_.is_full()) return problems_.add(setting.value.origin, {});  // which counts it
+    const std::string near = core::nearest(found.substr(0, 64), choices.in_order());
     problems_.add(setting.value.origin,
                   {.field = known ? "sweep.exclude." + setting.key : "sweep.exclude",
-                   .expected = fmt::format("one of {}", fmt::join(candidates, ", ")),
+                   .expected = "one of " + choices.listed(),
                    .found = quoted_for_message(found),
                    .hint = near.empty() ? "" : fmt::format("did you mean '{}'?", near)});
   }

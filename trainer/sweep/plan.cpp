@@ -7,22 +7,30 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "core/hash.h"
 #include "trainer/config/did_you_mean.h"
 #include "trainer/config/scalars.h"
 #include "trainer/models/calibration.h"
 #include "trainer/run/prepare.h"
 #include "trainer/sweep/budget.h"
+#include "trainer/sweep/plan_problems.h"
 
 namespace trainer {
 namespace {
 
 using core::ExitCode;
+
+// A few lines can ask for any number of trials, and each of them reads and keeps every setting.
 constexpr size_t kMaxTrials = 10000;
+constexpr size_t kMaxAxes = 64, kMaxSet = 256;
+constexpr size_t kMaxSettings = 100'000;  // of all trials together
+constexpr uint64_t kMaxBaseBytes = uint64_t{1} << 20;
+constexpr uint64_t kMaxParsedBytes = uint64_t{1} << 26;  // of the base, by all trials together
 constexpr char kBudgetKey[] = "sweep.budget.cache_ratio";
 
-// One point of the product: a value for each axis, in their order.
-using Point = std::vector<SweepValue>;
+// One point of the product: a value of the sweep for each axis, in their order.
+using Point = std::vector<const SweepValue*>;
 
 // Short names where they say enough; the dotted key where two would be the same.
 std::vector<SweepAxis> name_axes(const SweepConfig& sweep) {
@@ -46,15 +54,36 @@ std::vector<SweepAxis> name_axes(const SweepConfig& sweep) {
   return axes;
 }
 
+// Throws kBadConfig for a product that is too large; nothing of it is made before.
+void check_size(const SweepConfig& sweep) {
+  const auto require = [&](bool good, const std::string& expected, const std::string& found) {
+    if (!good)
+      core::fail(ExitCode::kBadConfig,
+                 {.path = sweep.path, .field = "sweep", .expected = expected, .found = found});
+  };
+  size_t axes = sweep.cache_ratios.size() > 1 ? 1 : 0;
+  size_t trials = std::max<size_t>(1, sweep.cache_ratios.size());
+  const std::string most_trials = fmt::format("at most {} trials", kMaxTrials);
+  require(trials <= kMaxTrials, most_trials, "more");
+  for (const std::vector<SweepKey>& group : sweep.groups) {
+    axes += group.size();
+    trials *= group[0].values.size();
+    require(trials <= kMaxTrials, most_trials, "more");
+  }
+  require(axes <= kMaxAxes, fmt::format("at most {} keys that vary", kMaxAxes),
+          std::to_string(axes));
+  require(sweep.set.size() <= kMaxSet, fmt::format("at most {} keys in set", kMaxSet),
+          std::to_string(sweep.set.size()));
+  require(trials * (axes + sweep.set.size()) <= kMaxSettings,
+          fmt::format("at most {} settings of all trials together", kMaxSettings),
+          fmt::format("{} trials of {}", trials, axes + sweep.set.size()));
+}
+
 // All points, the last group varying fastest.
 std::vector<Point> points_of(const SweepConfig& sweep) {
+  check_size(sweep);
   std::vector<Point> points = {{}};
   const auto extend = [&](size_t choices, const std::function<void(Point&, size_t)>& add) {
-    if (points.size() * choices > kMaxTrials)
-      core::fail(ExitCode::kBadConfig, {.path = sweep.path,
-                                        .field = "sweep",
-                                        .expected = fmt::format("at most {} trials", kMaxTrials),
-                                        .found = "more"});
     std::vector<Point> longer;
     for (const Point& point : points)
       for (size_t i = 0; i < choices; ++i) add(longer.emplace_back(point), i);
@@ -62,11 +91,11 @@ std::vector<Point> points_of(const SweepConfig& sweep) {
   };
   for (const std::vector<SweepKey>& group : sweep.groups)
     extend(group[0].values.size(), [&](Point& point, size_t i) {
-      for (const SweepKey& key : group) point.push_back(key.values[i]);
+      for (const SweepKey& key : group) point.push_back(&key.values[i]);
     });
   if (sweep.cache_ratios.size() > 1)
     extend(sweep.cache_ratios.size(),
-           [&](Point& point, size_t i) { point.push_back(sweep.cache_ratios[i]); });
+           [&](Point& point, size_t i) { point.push_back(&sweep.cache_ratios[i]); });
   return points;
 }
 
@@ -88,49 +117,23 @@ std::string describe(const Trial& trial) {
   return text;
 }
 
-// Errors of configurations, each once: the trials share what is wrong with the base.
-class PlanProblems {
- public:
-  explicit PlanProblems(std::string file) : file_(std::move(file)) {}
-
-  // `message` may be several lines; what was said of an override of the file is said of its place.
-  void add(const std::string& message, const std::vector<SweepSetting>& settings) {
-    std::string rest = message;
-    while (!rest.empty()) {
-      const size_t end = std::min(rest.find('\n'), rest.size());
-      const std::string line = rest.substr(0, end);
-      rest = end < rest.size() ? rest.substr(end + 1) : "";
-      if (line.ends_with("errors; nothing was started.")) continue;
-      const std::string placed = with_place(line, settings);
-      if (seen_.insert(placed).second) lines_.push_back(placed);
-    }
+// The text of the configuration from which that many trials start.
+std::string read_base(const SweepConfig& sweep, size_t trials) {
+  std::string text;
+  try {
+    text = core::read_text(sweep.base, kMaxBaseBytes);
+  } catch (const core::Error& e) {
+    if (e.code() != ExitCode::kBadData) throw;
+    throw core::Error(ExitCode::kBadConfig, e.what());
   }
-
-  void fail_if_any() const {
-    if (lines_.empty()) return;
-    std::string text = fmt::format("{}", fmt::join(lines_, "\n"));
-    if (lines_.size() > 1) text += fmt::format("\n{} errors; nothing was started.", lines_.size());
-    throw core::Error(ExitCode::kBadConfig, text);
-  }
-
- private:
-  std::string with_place(const std::string& line, const std::vector<SweepSetting>& settings) const {
-    for (const SweepSetting& setting : settings) {
-      const std::string shown = quoted_for_message(setting.override_text());
-      const std::string prefix = fmt::format("override {}:", shown.substr(1, shown.size() - 2));
-      const Origin& origin = setting.value.origin;
-      if (line.starts_with(prefix))
-        return fmt::format("{}:{}:{}:{}", file_, origin.line, origin.column,
-                           line.substr(prefix.size()));
-    }
-    constexpr std::string_view kNoFile = "error:";
-    return line.starts_with(kNoFile) ? fmt::format("{}: {}", file_, line) : line;
-  }
-
-  std::string file_;
-  std::vector<std::string> lines_;
-  std::set<std::string> seen_;
-};
+  if (text.size() * trials > kMaxParsedBytes)
+    core::fail(ExitCode::kBadConfig, {.path = sweep.base,
+                                      .field = "size",
+                                      .expected = fmt::format("at most {} bytes for {} trials",
+                                                              kMaxParsedBytes / trials, trials),
+                                      .found = std::to_string(text.size())});
+  return text;
+}
 
 class Planner {
  public:
@@ -144,8 +147,13 @@ class Planner {
   }
 
   SweepPlan plan() {
-    for (const Point& point : points_of(sweep_))
+    const std::vector<Point> points = points_of(sweep_);
+    base_ = read_base(sweep_, points.size());
+    find_excluded();
+    for (const Point& point : points) {
+      if (problems_.is_full()) break;
       if (!is_excluded(point)) add_point(point);
+    }
     problems_.fail_if_any();
     if (plan_.trials.empty())
       problems_.add("error: sweep.exclude: expected a trial to be left, got none", {});
@@ -157,12 +165,22 @@ class Planner {
   }
 
  private:
+  // Looks up the axes of the exclusions once: there may be thousands, for thousands of points.
+  // Requires: their keys are those of axes.
+  void find_excluded() {
+    std::map<std::string, size_t> axis_of;
+    for (size_t i = 0; i < plan_.axes.size(); ++i) axis_of.emplace(plan_.axes[i].key, i);
+    for (const std::vector<SweepSetting>& all : sweep_.exclude) {
+      std::vector<std::pair<size_t, const SweepValue*>>& excluded = excluded_.emplace_back();
+      for (const SweepSetting& setting : all)
+        excluded.emplace_back(axis_of.at(setting.key), &setting.value);
+    }
+  }
+
   bool is_excluded(const Point& point) const {
-    return std::any_of(sweep_.exclude.begin(), sweep_.exclude.end(), [&](const auto& all) {
-      return std::all_of(all.begin(), all.end(), [&](const SweepSetting& setting) {
-        for (size_t i = 0; i < point.size(); ++i)
-          if (plan_.axes[i].key == setting.key) return point[i] == setting.value;
-        return false;
+    return std::any_of(excluded_.begin(), excluded_.end(), [&](const auto& all) {
+      return std::all_of(all.begin(), all.end(), [&](const auto& setting) {
+        return *point[setting.first] == *setting.second;
       });
     });
   }
@@ -173,16 +191,16 @@ class Planner {
     const SweepValue* ratio = sweep_.cache_ratios.empty() ? nullptr : &sweep_.cache_ratios[0];
     for (size_t i = 0; i < point.size(); ++i) {
       const SweepAxis& axis = plan_.axes[i];
-      trial.settings.emplace_back(axis.name, point[i]);
+      trial.settings.emplace_back(axis.name, *point[i]);
       if (axis.key == kBudgetKey)
-        ratio = &point[i];
+        ratio = point[i];
       else
-        settings.push_back({axis.key, point[i]});
+        settings.push_back({axis.key, *point[i]});
     }
     FileOverrides first{{}, sweep_.path.parent_path()};
     for (const SweepSetting& setting : settings) first.texts.push_back(setting.override_text());
     try {
-      trial.config = load_config(sweep_.base, overrides_, first);
+      trial.config = parse_config(base_, sweep_.base, overrides_, first);
       const model::ModelSpec& source = spec_of(trial.config.model.init_from);
       if (ratio != nullptr) fit_to_budget(trial.config, source, *ratio, derives_pairs());
       measure_cache(trial, source);
@@ -252,7 +270,8 @@ class Planner {
     plan_.folder = std::filesystem::path(general.output_dir) / general.project / plan_.name;
     plan_.max_time = general.max_time;
     for (Trial& trial : plan_.trials) {
-      const std::string text = describe(trial);
+      if (problems_.is_full()) return;
+      const std::string text = describe(trial).substr(0, kLongestText);
       const std::string hash = core::hash_hex(identity_of(trial.config));
       const auto [other, is_new] = names.emplace(hash, text);
       if (!is_new)
@@ -260,7 +279,7 @@ class Planner {
                                   "configuration for {} and {}",
                                   other->second, text),
                       {});
-      trial.id = fmt::format("{}-{}", text.substr(0, kLongestText), hash.substr(0, 6));
+      trial.id = fmt::format("{}-{}", text, hash.substr(0, 6));
       GeneralConfig& own = trial.config.general;
       own.output_dir = plan_.folder.parent_path();
       own.project = plan_.name;
@@ -274,6 +293,8 @@ class Planner {
   const ReadSpec& read_spec_;
   PlanProblems problems_;
   SweepPlan plan_;
+  std::string base_;
+  std::vector<std::vector<std::pair<size_t, const SweepValue*>>> excluded_;  // axis, value
   std::map<std::string, model::ModelSpec> specs_;
 };
 

@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "core/stop.h"
 #include "trainer/files/json_files.h"
+#include "trainer/files/lenient_json.h"
 
 namespace trainer {
 
@@ -13,6 +14,8 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 namespace {
+
+constexpr int64_t kMostStarts = 1'000'000'000;
 
 fs::path queue_file(const SweepPlan& plan, const Trial& trial, const char* extension) {
   return plan.folder / "queue" / (trial.id + extension);
@@ -30,6 +33,13 @@ json read_trial_state(const SweepPlan& plan, const Trial& trial) {
   return read_object(queue_file(plan, trial, ".json"));
 }
 
+std::optional<int64_t> count_at(const json& from, const char* key, int64_t most) {
+  const json& value = value_at(from, {key});
+  if (!value.is_number_integer()) return std::nullopt;
+  const auto count = value.get<int64_t>();
+  return count >= 0 && count <= most ? std::optional(count) : std::nullopt;
+}
+
 SweepQueue::SweepQueue(const SweepPlan& plan, std::vector<size_t> selected, std::string session,
                        bool fail_fast)
     : plan_(plan),
@@ -38,14 +48,14 @@ SweepQueue::SweepQueue(const SweepPlan& plan, std::vector<size_t> selected, std:
       fail_fast_(fail_fast) {}
 
 bool SweepQueue::is_open(size_t trial, const json& state) const {
-  return state.value("session", "") != session_ &&
+  return value_at(state, {"session"}) != json(session_) &&
          read_trial_result(plan_, plan_.trials[trial]).is_null();
 }
 
 bool SweepQueue::has_failed() const {
   return std::any_of(selected_.begin(), selected_.end(), [this](size_t trial) {
     const json state = read_trial_state(plan_, plan_.trials[trial]);
-    return state.value("session", "") == session_ && state.value("state", "") == "failed";
+    return value_at(state, {"session"}) == json(session_) && text_at(state, {"state"}) == "failed";
   });
 }
 
@@ -61,7 +71,8 @@ std::optional<SweepQueue::Claim> SweepQueue::take() {
   std::vector<std::pair<int64_t, size_t>> order;  // starts, trial
   for (const size_t trial : selected_) {
     const json state = read_trial_state(plan_, plan_.trials[trial]);
-    if (is_open(trial, state)) order.emplace_back(state.value("starts", int64_t{0}), trial);
+    if (is_open(trial, state))
+      order.emplace_back(count_at(state, "starts", kMostStarts).value_or(0), trial);
   }
   std::sort(order.begin(), order.end());
   for (const auto& [starts, trial] : order) {

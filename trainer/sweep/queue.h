@@ -5,6 +5,7 @@
 //   <sweep>/<id>/result.json  it is done
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -23,6 +24,9 @@ std::filesystem::path trial_folder(const SweepPlan& plan, const Trial& trial);
 nlohmann::json read_trial_result(const SweepPlan& plan, const Trial& trial);
 // queue/<id>.json; an empty object when there is none.
 nlohmann::json read_trial_state(const SweepPlan& plan, const Trial& trial);
+
+// A whole number in [0, most] in such a file, which anybody may have written; else nothing.
+std::optional<int64_t> count_at(const nlohmann::json& from, const char* key, int64_t most);
 
 class SweepQueue {
  public:

@@ -162,6 +162,12 @@ void require_whole_groups(const SweepPlan& plan, const Comm& comm) {
          .hint = "start more ranks with mpirun -np, or lower ranks_per_trial"});
 }
 
+// Of a trial that failed; the queue may have been written by anybody, and 0 is no failure.
+ExitCode code_of(const json& row) {
+  const json& code = row.at("exit_code");
+  return code.is_null() || code == 0 ? ExitCode::kBadData : static_cast<ExitCode>(code.get<int>());
+}
+
 // Rank 0: throws what the sweep as a whole comes to.
 void judge(const SweepPlan& plan, const std::vector<size_t>& selected, const json& report,
            bool stopped) {
@@ -189,7 +195,7 @@ void judge(const SweepPlan& plan, const std::vector<size_t>& selected, const jso
                                   done, selected.size()));
   if (!failed.empty())
     fail(
-        static_cast<ExitCode>(failed[0]->at("exit_code").get<int>()),
+        code_of(*failed[0]),
         fmt::format(", {} failed, first {}", failed.size(), failed[0]->at("id").get<std::string>()),
         "sweep.json has the message of each; started again, the sweep tries them again");
   if (held > 0)

@@ -3,14 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
+#include <set>
 
 #include "chart/table.h"
+#include "core/error.h"
 #include "core/file.h"
 #include "core/text.h"
 #include "trainer/config/scalars.h"
 #include "trainer/files/file_lock.h"
 #include "trainer/files/json_files.h"
+#include "trainer/files/lenient_json.h"
 #include "trainer/run/run_owner.h"
 #include "trainer/sweep/queue.h"
 
@@ -39,17 +43,29 @@ json conversion_of(const Trial& trial) {
           {"latent_dims_per_kv_head", mla.latent.latent_dims_per_kv_head}};
 }
 
-// A process that was killed could not write that its trial no longer runs.
+// A process that was killed could not write that its trial no longer runs. What the queue never
+// writes says nothing.
 std::string state_of(const SweepPlan& plan, const Trial& trial, const json& queue) {
-  const std::string state = queue.value("state", "waiting");
+  static const std::set<std::string> written = {"running", "done", "failed", "stopped"};
+  const std::string state = text_at(queue, {"state"});
+  if (!written.contains(state)) return "waiting";
   const bool left =
       state == "running" && find_owner(trial_folder(plan, trial)).state == RunOwner::State::kGone;
   return left ? "interrupted" : state;
 }
 
-// What a run measured that is not over: nothing but the step of its status.
-json steps_so_far(const SweepPlan& plan, const Trial& trial) {
-  return read_object(trial_folder(plan, trial) / "status.json").value("step", json());
+// A trial that is not over has measured nothing but the step of its status.
+void add_unfinished(const SweepPlan& plan, const Trial& trial, const json& queue, json& row) {
+  constexpr int64_t kLargestExitCode = 255;
+  if (const auto code = count_at(queue, "exit_code", kLargestExitCode)) row["exit_code"] = *code;
+  if (const json& message = value_at(queue, {"message"}); message.is_string())
+    row["message"] = message;
+  const json status = read_object(trial_folder(plan, trial) / "status.json");
+  const TokensConfig& t = trial.config.tokens;
+  if (const auto steps = count_at(status, "step", t.train_steps)) {
+    row["steps"] = *steps;
+    row["tokens"] = *steps * t.global_batch_size * t.sequence_length;
+  }
 }
 
 void add_progress(const SweepPlan& plan, const Trial& trial, json& row) {
@@ -60,23 +76,15 @@ void add_progress(const SweepPlan& plan, const Trial& trial, json& row) {
   const json result = read_trial_result(plan, trial);
   const json state = read_trial_state(plan, trial);
   row["state"] = result.is_null() ? state_of(plan, trial, state) : "done";
-  if (result.is_null()) {
-    for (const char* key : {"exit_code", "message"})
-      if (state.contains(key)) row[key] = state[key];
-    row["steps"] = steps_so_far(plan, trial);
-    const TokensConfig& t = trial.config.tokens;
-    if (row["steps"].is_number_integer())
-      row["tokens"] = row["steps"].get<int64_t>() * t.global_batch_size * t.sequence_length;
-    return;
-  }
+  if (result.is_null()) return add_unfinished(plan, trial, state, row);
   row["exit_code"] = 0;
   for (const char* key : {"parameters", "steps", "tokens", "tokens_per_second", "seconds"})
-    if (result.contains(key)) row[key] = result[key];
-  const json validation = result.value("validation", json::object());
-  row["validation"]["source"] = validation.value("source", json());
-  row["validation"]["before"] =
-      validation.value(validation.contains("converted") ? "converted" : "start", json());
-  row["validation"]["after"] = validation.value("recovered", json());
+    if (const json& value = value_at(result, {key}); value.is_number()) row[key] = value;
+  const json& validation = value_at(result, {"validation"});
+  const char* before = validation.contains("converted") ? "converted" : "start";
+  row["validation"]["source"] = value_at(validation, {"source"});
+  row["validation"]["before"] = value_at(validation, {before});
+  row["validation"]["after"] = value_at(validation, {"recovered"});
 }
 
 json row_of(const SweepPlan& plan, const Trial& trial) {
@@ -96,10 +104,10 @@ json row_of(const SweepPlan& plan, const Trial& trial) {
 // Names of validation sets, as any trial has them.
 std::vector<std::string> sets_of(const json& report) {
   std::vector<std::string> names;
+  std::set<std::string> seen;
   for (const json& row : report.at("trials"))
     for (const auto& [name, value] : row.at("validation").at("after").items())
-      if (value.is_object() && std::find(names.begin(), names.end(), name) == names.end())
-        names.push_back(name);
+      if (value.is_object() && seen.insert(name).second) names.push_back(name);
   return names;
 }
 
@@ -113,13 +121,11 @@ std::string rounded(const json& value, int decimals) {
 }
 
 json measured(const json& row, const char* when, const std::string& set, const char* what) {
-  const json& sets = row.at("validation").at(when);
-  return sets.is_object() && sets.contains(set) ? sets[set].value(what, json()) : json();
+  return value_at(row, {"validation", when, set.c_str(), what});
 }
 
 json mean_of(const json& row, const char* when) {
-  const json& sets = row.at("validation").at(when);
-  return sets.is_object() ? sets.value("mean_nll", json()) : json();
+  return value_at(row, {"validation", when, "mean_nll"});
 }
 
 std::string joined_ppl(const json& row, const char* when, const std::vector<std::string>& sets) {
@@ -130,13 +136,13 @@ std::string joined_ppl(const json& row, const char* when, const std::vector<std:
   return any ? fmt::format("{}", fmt::join(parts, " / ")) : "";
 }
 
-// Tokens per second of the trials that are done; nothing when none is.
+// Tokens per second of the trials that are done; nothing when none is that took any time.
 std::optional<double> mean_speed(const json& report) {
   double sum = 0;
   int count = 0;
   for (const json& row : report.at("trials"))
-    if (row.at("tokens_per_second").is_number()) {
-      sum += row["tokens_per_second"].get<double>();
+    if (const double speed = number_at(row, {"tokens_per_second"}); speed > 0) {
+      sum += speed;
       ++count;
     }
   return count > 0 ? std::optional(sum / count) : std::nullopt;
@@ -207,7 +213,8 @@ std::string sweep_csv(const json& report) {
 
 std::string sweep_markdown(const json& report) {
   const std::vector<std::string> sets = sets_of(report);
-  const std::string names = sets.empty() ? "ppl" : fmt::format("ppl {}", fmt::join(sets, " / "));
+  const std::string names =
+      sets.empty() ? "ppl" : core::printable(fmt::format("ppl {}", fmt::join(sets, " / ")));
   std::string text = fmt::format(
       "| trial | r | c | cache B/token | cache | parameters | {} before | after | mean NLL before "
       "| "
@@ -246,13 +253,12 @@ std::string sweep_list(const SweepPlan& plan, const json& report,
   const std::optional<double> speed = mean_speed(report);
   std::string text = fmt::format("{:<{}}  {:>4}  {:>4}  {:>8}  {:>8}  {:>8}  {}\n", "trial", width,
                                  "r", "c", "cache", "tokens", "time", "state");
-  int64_t left = 0;
+  double left = 0;
   for (const size_t t : selected) {
     const json& row = report.at("trials").at(t);
-    const int64_t done = row.at("tokens").is_number() ? row["tokens"].get<int64_t>() : 0;
-    const int64_t rest = std::max<int64_t>(0, plan.trials[t].tokens() - done);
-    left += rest;
     const auto tokens = static_cast<double>(plan.trials[t].tokens());
+    const double done = std::fmax(0.0, number_at(row, {"tokens"}));  // NaN: 0
+    left += tokens - std::fmin(done, tokens);
     text += fmt::format(
         "{:<{}}  {:>4}  {:>4}  {:>6.2f} %  {:>8}  {:>8}  {}\n", plan.trials[t].id, width,
         text_of(row.at("rope_pairs_per_head")), text_of(row.at("latent_dims_per_kv_head")),
@@ -260,9 +266,8 @@ std::string sweep_list(const SweepPlan& plan, const json& report,
         speed ? core::format_duration(tokens / *speed) : "unknown", text_of(row.at("state")));
   }
   return text + fmt::format("{} trials, {} tokens to go: {}", selected.size(),
-                            core::format_count(static_cast<double>(left)),
-                            speed ? core::format_duration(static_cast<double>(left) / *speed) +
-                                        " of one group of ranks"
+                            core::format_count(left),
+                            speed ? core::format_duration(left / *speed) + " of one group of ranks"
                                   : "time unknown until a trial is done");
 }
 

@@ -1,14 +1,21 @@
 #include "trainer/report/report.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <span>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/hash.h"
+#include "tests/support/refusal.h"
 #include "tests/support/temporary_folder.h"
+#include "trainer/files/h5.h"
+#include "trainer/files/manifest.h"
+#include "trainer/report/conversion_section.h"
 #include "trainer/report/recovery.h"
 #include "trainer/report/sweep_section.h"
 #include "trainer/report/training_section.h"
@@ -25,6 +32,12 @@ class ReportTest : public testing::Test {
     fs::create_directories(folder_ / name);
     core::write_file_atomically(folder_ / name / "metrics.jsonl", metrics);
     return folder_ / name;
+  }
+
+  void write_sweep(const std::string& trials) {
+    core::write_file_atomically(
+        folder_ / "sweep.json",
+        fmt::format(R"({{"format":"mha2mla-sweep","name":"s","trials":[{}]}})", trials));
   }
 
   const test_support::TemporaryFolder temporary_;
@@ -95,13 +108,14 @@ TEST_F(ReportTest, NothingToShowIsAnError) {
 TEST_F(ReportTest, EqualNamesAreToldApart) {
   fs::create_directories(folder_ / "x");
   fs::create_directories(folder_ / "y");
-  std::vector<RunRecord> runs = {read_run(make_run("x/run", kGoodLines)),
-                                 read_run(make_run("y/run", kGoodLines)),
-                                 read_run(make_run("y/run", kGoodLines))};
+  std::vector<RunRecord> runs = {
+      read_run(make_run("x/run", kGoodLines)), read_run(make_run("y/run", kGoodLines)),
+      read_run(make_run("y/run", kGoodLines)), read_run(make_run("y/run", kGoodLines))};
   name_apart(runs);
   EXPECT_EQ(runs[0].name, "x/run");
   EXPECT_EQ(runs[1].name, "y/run");
   EXPECT_EQ(runs[2].name, "y/run (2)");
+  EXPECT_EQ(runs[3].name, "y/run (3)");
 }
 
 TEST_F(ReportTest, DamagedSweepIsRefused) {
@@ -122,6 +136,93 @@ TEST_F(ReportTest, SweepReadsTrialsAndTheirRunsOnlyBesideIt) {
   EXPECT_TRUE(std::isnan(sweep.trials[1].steps));
   EXPECT_EQ(sweep.runs.size(), 1U);
   EXPECT_EQ(sweep_section(sweep).tables.front().table.rows.size(), 2U);
+}
+
+TEST_F(ReportTest, ARunThatSeveralTrialsNameIsReadOnce) {
+  make_run("one", kGoodLines);
+  fs::create_symlink("one", folder_ / "alias");
+  std::string trials = R"({"run":"alias"})";
+  for (int i = 0; i < 50; ++i) trials += R"(,{"run":"one"})";
+  write_sweep(trials);
+  const SweepRecord sweep = read_sweep(folder_);
+  EXPECT_EQ(sweep.trials.size(), 51U);
+  EXPECT_EQ(sweep.runs.size(), 1U);
+  ASSERT_EQ(sweep.notes.size(), 1U);
+  EXPECT_NE(sweep.notes[0].find("one: the run of more than one trial"), std::string::npos);
+}
+
+TEST_F(ReportTest, SweepOfTooManyTrialsIsRefused) {
+  std::string trials = "{}";
+  for (int i = 0; i < 20'000; ++i) trials += ",{}";
+  write_sweep(trials);
+  EXPECT_FAILS(kBadData, "expected at most 20000, got 20001", read_sweep(folder_));
+}
+
+TEST_F(ReportTest, FiguresOfTooManyStrategiesOrRanksAreLeftOut) {
+  const auto figures = [&](int count, const std::string& strategy, const std::string& pairs) {
+    std::string trials;
+    for (int i = 0; i < count; ++i)
+      trials += fmt::format(
+          R"({}{{"strategy":"{}","rope_pairs_per_head":{},"cache_bytes_per_token":{{"after":1}},)"
+          R"("validation":{{"after":{{"mean_nll":4.0}}}}}})",
+          i > 0 ? "," : "", fmt::format(fmt::runtime(strategy), i),
+          fmt::format(fmt::runtime(pairs), i));
+    write_sweep(trials);
+    const ReportSection section = sweep_section(read_sweep(folder_));
+    std::string names;
+    for (const Figure& figure : section.figures) names += figure.file + " ";
+    for (const std::string& paragraph : section.paragraphs)
+      if (paragraph.starts_with("Figures of more than")) names += "noted";
+    return names;
+  };
+  EXPECT_EQ(figures(64, "s{}", "1"), "cache_perplexity strategy_rank ");
+  EXPECT_EQ(figures(65, "s{}", "1"), "noted");
+  EXPECT_EQ(figures(512, "s", "{}"), "cache_perplexity strategy_rank ");
+  EXPECT_EQ(figures(513, "s", "{}"), "cache_perplexity noted");
+}
+
+TEST_F(ReportTest, MoreKeptPairsThanAModelMayHaveAreNotRead) {
+  const auto notes = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    const fs::path folder = make_run(name, kGoodLines);
+    const ag::Shape whole = make_shape(shape);
+    const std::vector<uint8_t> nothing(static_cast<size_t>(whole.numel()));
+    H5Writer writer(folder / "state.h5");
+    writer.write(
+        {.name = "kept_pairs", .shape = whole, .type = H5Type::u8, .data = nothing.data()});
+    writer.close();
+    Manifest manifest;
+    manifest.tensors["kept_pairs"] = {"state.h5", "uint8", shape,
+                                      core::hash_hex(std::as_bytes(std::span(nothing)))};
+    manifest.files["state.h5"] = {fs::file_size(folder / "state.h5"),
+                                  core::hash_file_hex(folder / "state.h5")};
+    core::write_file_atomically(folder / kManifestName, format_manifest(manifest));
+    const RunRecord run = read_run(folder);
+    std::string text;
+    for (const std::string& note : run.notes) text += note;
+    return text + (run.conversion ? "read" : "");
+  };
+  EXPECT_EQ(notes("a", {2, 1, 4}), "read");
+  EXPECT_NE(notes("b", {1025, 1, 1}).find("expected at most 1024 layers"), std::string::npos);
+  EXPECT_NE(notes("c", {2, 1, (1 << 21) + 1}).find("and 4194304 pairs"), std::string::npos);
+}
+
+TEST(ConversionSectionTest, MapsOfTooManyCellsAreLeftOut) {
+  const auto maps = [](int64_t layers, int64_t pairs) {
+    RunRecord run;
+    ConversionRecord& c = run.conversion.emplace();
+    c.layers = layers, c.kv_heads = 2, c.pairs = pairs;
+    c.kept_pairs.assign(static_cast<size_t>(layers * 2 * pairs), 1);
+    const ReportSection section = conversion_section({run}, 0);
+    std::string names;
+    for (const Figure& figure : section.figures)
+      if (figure.file.starts_with("kept_pairs")) names += figure.file + " ";
+    for (const std::string& paragraph : section.paragraphs)
+      if (paragraph.find("too many to draw") != std::string::npos) names += "noted";
+    return names;
+  };
+  EXPECT_EQ(maps(4, 16), "kept_pairs_by_layer_1 kept_pairs_by_head_1 ");
+  EXPECT_EQ(maps(2, 1 << 16), "kept_pairs_by_layer_1 ");
+  EXPECT_EQ(maps(2, (1 << 16) + 1), "noted");
 }
 
 TEST(ParetoFrontTest, KeepsWhatNoOtherBeats) {

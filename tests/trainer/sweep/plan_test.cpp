@@ -2,7 +2,10 @@
 // in which the rest is refused.
 #include "trainer/sweep/plan.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 #include "tests/support/refusal.h"
 #include "tests/support/temporary_folder.h"
@@ -195,6 +198,49 @@ TEST_F(Sweep, WrongKeysAndValuesAreToldWithTheirPlace) {
                  {":4:", "got \"hgih\"", "did you mean 'high'?"});
   expect_refused("  grid: {mla.rope.strategy: [high]}\n  ranks_per_trial: 0\n",
                  {"sweep.ranks_per_trial", "integer in [1, 65536]"});
+}
+
+// "K0: [V], K1: [V], ..." or, for lists, "V0, V1, ...".
+std::string joined(int count, const std::string& format) {
+  std::string text;
+  for (int i = 0; i < count; ++i)
+    text += (i > 0 ? ", " : "") + fmt::format(fmt::runtime(format), i);
+  return text;
+}
+
+TEST_F(Sweep, ProductsThatAreTooLargeAreRefused) {
+  const std::string hundred = "[" + joined(100, "{}") + "]";
+  const std::string all = "a: " + hundred + ", b: " + hundred;
+  expect_refused("  grid: {" + all + ", c: [1, 2]}\n", {"at most 10000 trials", "got more"});
+  expect_refused("  grid: {" + joined(65, "k{}: [1]") + "}\n",
+                 {"at most 64 keys that vary", "got 65"});
+  expect_refused("  zip: [{" + joined(65, "k{}: [1]") + "}]\n",
+                 {"at most 64 keys that vary", "got 65"});
+  expect_refused("  set: {" + joined(257, "k{}: 1") + "}\n  grid: {mla.rope.strategy: [high]}\n",
+                 {"at most 256 keys in set", "got 257"});
+  expect_refused("  set: {" + joined(9, "k{}: 1") + "}\n  grid: {" + all + "}\n",
+                 {"at most 100000 settings of all trials", "got 10000 trials of 11"});
+  test_support::expect_refusal(
+      core::ExitCode::kBadConfig, {"base.yaml: error: size: ", "at most 6710 bytes for 10000"},
+      [&] { plan("  grid: {" + all + "}\n", {}, kBase + "#" + std::string(7000, 'x') + "\n"); });
+}
+
+TEST_F(Sweep, AHundredErrorsAreEnough) {
+  const auto error = test_support::caught(
+      [&] { plan("  grid: {mla.rope.strategy: [" + joined(300, "s{}") + "]}\n"); });
+  EXPECT_EQ(error.code, core::ExitCode::kBadConfig);
+  EXPECT_EQ(std::count(error.text.begin(), error.text.end(), '\n'), 100);
+  EXPECT_TRUE(error.text.ends_with("\nthe first 100 errors; nothing was started."));
+}
+
+TEST_F(Sweep, LongTextsAndListsAreNotRepeated) {
+  const std::string grid = "  grid: {mla.rope.strategy: [" + joined(20, "s{}") + "]}\n";
+  expect_refused(grid + "  exclude: [{mla.rope.strategy: s20}]\n",
+                 {"one of s0, s1, ", "s15 and 4 more, got \"s20\"; did you mean 's0'?"});
+  expect_refused("  grid: {mla.rope.strategy: [" + std::string(1025, 'x') + "]}\n",
+                 {"sweep.grid.mla.rope.strategy", "at most 1024 characters"});
+  expect_refused("  budget: {cache_ratio: 0." + std::string(1024, '1') + "}\n",
+                 {"a number in (0, 1]"});
 }
 
 TEST_F(Sweep, SelectsBySettingAndShard) {
