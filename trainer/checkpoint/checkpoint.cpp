@@ -184,6 +184,7 @@ void require_run_folder(const fs::path& checkpoints) {
 SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& state,
                                 const CheckpointRequest& request) {
   require_run_folder(directory);
+  request.require_place();
   const std::string name = folder_name(request.step);
   FolderContents contents{.tag = std::to_string(request.step),
                           .prefix = "state",
@@ -196,7 +197,8 @@ SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& stat
                                        .files = {},
                                        .provenance = basic_provenance()},
                           .bytes_per_file = request.bytes_per_file,
-                          .scan = FiniteScan::yes};
+                          .scan = FiniteScan::yes,
+                          .check = [&](const fs::path&, Manifest&) { request.require_place(); }};
   contents.manifest.provenance.update(request.provenance);
   try {
     core::create_directory(directory);  // and nothing above: the run may go at any moment

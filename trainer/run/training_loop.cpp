@@ -145,6 +145,7 @@ CheckpointRequest TrainingRun::checkpoint_request() const {
   return {.config = dump_resolved(config_),
           .provenance = provenance,
           .companions = prepared_.companions,
+          .require_place = [this] { folder_->require_in_place(); },
           .validation_losses = validation_losses_};
 }
 
