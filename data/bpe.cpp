@@ -11,11 +11,22 @@
 namespace data {
 
 MergeTable::MergeTable(size_t capacity)
-    : slots_(std::bit_ceil(2 * capacity + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
+    : slots_(std::bit_ceil(2 * capacity + 2)),
+      shift_(64 - std::countr_zero(slots_.size())),
+      factors_{core::table_seed() | 1, core::table_hash("merges") | 1} {}
 
 void MergeTable::insert_or_assign(uint32_t left, uint32_t right, uint32_t rank) {
   const uint64_t pair = uint64_t{left} << 32 | right;
   slots_[slot_of(pair)] = {pair, rank};
+}
+
+size_t MergeTable::longest_run() const {
+  size_t longest = 0, run = 0;
+  for (size_t i = 0; i < 2 * slots_.size() && run < slots_.size(); ++i) {  // twice: runs may wrap
+    run = slots_[i & (slots_.size() - 1)].rank == kAbsent ? 0 : run + 1;
+    longest = std::max(longest, run);
+  }
+  return longest;
 }
 
 std::optional<uint32_t> Bpe::token_id(std::string_view token) const {

@@ -11,11 +11,18 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/hash.h"
 #include "data/bpe_boundaries.h"
 #include "data/byte_level.h"
 #include "data/tokenizer_json.h"
 
 namespace data {
+
+// Of tokens, which a file chooses.
+struct TokenHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view token) const { return core::table_hash(token); }
+};
 
 // (left token, right token) -> rank. Open addressing: two probes for every merge of every word.
 class MergeTable {
@@ -27,6 +34,7 @@ class MergeTable {
   uint32_t rank(uint32_t left, uint32_t right) const {
     return slots_[slot_of(uint64_t{left} << 32 | right)].rank;
   }
+  size_t longest_run() const;  // of taken slots: no probe looks at more, the measure of its cost
 
  private:
   struct Slot {
@@ -34,13 +42,15 @@ class MergeTable {
     uint32_t rank = kAbsent;
   };
   size_t slot_of(uint64_t pair) const {
-    size_t i = static_cast<size_t>(pair * 0x9E3779B97F4A7C15u >> shift_);
+    const uint64_t mixed = pair * factors_[0];
+    size_t i = static_cast<size_t>((mixed ^ mixed >> 32) * factors_[1] >> shift_);
     while (slots_[i].rank != kAbsent && slots_[i].pair != pair) i = (i + 1) & (slots_.size() - 1);
     return i;
   }
 
   std::vector<Slot> slots_;  // power of two, at most half full
   int shift_;
+  std::array<uint64_t, 2> factors_;  // odd and secret: a file cannot choose pairs that collide
 };
 
 // The `model` of a tokenizer.json of type BPE.
@@ -79,10 +89,6 @@ class Bpe {
   struct Merge {
     uint32_t left, right, result;
   };
-  struct Hash {
-    using is_transparent = void;
-    size_t operator()(std::string_view s) const { return std::hash<std::string_view>()(s); }
-  };
   static constexpr uint32_t kNone = UINT32_MAX;
 
   void read_vocab(const JsonNode& vocab);
@@ -96,7 +102,7 @@ class Bpe {
   void spell(std::string_view word, Workspace& work) const;
   void merge_all(Workspace& work) const;
 
-  std::unordered_map<std::string, uint32_t, Hash, std::equal_to<>> ids_;
+  std::unordered_map<std::string, uint32_t, TokenHash, std::equal_to<>> ids_;
   std::vector<const std::string*> tokens_;  // by id; keys of ids_
   std::vector<Merge> merges_;               // by rank
   MergeTable ranks_;

@@ -20,12 +20,18 @@ namespace {
 namespace fs = std::filesystem;
 using core::ExitCode;
 
-constexpr size_t kInputBuffer = size_t{1} << 18;
+constexpr size_t kInputBuffer = size_t{1} << 16;
+
+[[noreturn]] void damaged(const char* format, const std::string& found) {
+  throw BadStream{format, "a complete stream", found, "fetch or compress the file again"};
+}
 
 // The file on disk. Notices at its end that it was written to in the meantime.
 class InputFile : public StoredBytes {
  public:
-  explicit InputFile(const fs::path& path) : path_(path), fd_(core::io::open(path, O_RDONLY)) {
+  // O_NONBLOCK: opening a FIFO must lead to the refusal below, not wait for a writer.
+  explicit InputFile(const fs::path& path)
+      : path_(path), fd_(core::io::open(path, O_RDONLY | O_NONBLOCK)) {
     if (fd_ < 0) core::fail_errno("open", path, errno);
     try {
       opened_ = status();
@@ -147,9 +153,9 @@ class GzipSource : public ByteSource {
       if (result == Z_STREAM_END)
         inside_member_ = false;
       else if (result == Z_BUF_ERROR && at_end_)
-        throw DamagedStream{"gzip", "the file ends inside the stream"};
+        damaged("gzip", "the file ends inside the stream");
       else if (result != Z_OK && result != Z_BUF_ERROR)
-        throw DamagedStream{"gzip", stream_.msg != nullptr ? stream_.msg : "damaged data"};
+        damaged("gzip", stream_.msg != nullptr ? stream_.msg : "damaged data");
     }
     return size - stream_.avail_out;
   }
@@ -186,12 +192,15 @@ class ZstdSource : public ByteSource {
       if (input_.pos == input_.size) refill();
       const bool starved = input_.pos == input_.size;
       if (starved && !inside_frame_) break;
-      const size_t before = output.pos;
+      const size_t before = output.pos, input_before = input_.pos;
       const size_t result = ZSTD_decompressStream(stream_.get(), &output, &input_);
-      if (ZSTD_isError(result) != 0) throw DamagedStream{"zstd", ZSTD_getErrorName(result)};
+      if (ZSTD_isError(result) != 0) damaged("zstd", ZSTD_getErrorName(result));
       inside_frame_ = result != 0;
       if (starved && inside_frame_ && output.pos == before)
-        throw DamagedStream{"zstd", "the file ends inside the stream"};
+        damaged("zstd", "the file ends inside the stream");
+      consumed_ += input_.pos - input_before;
+      produced_ += output.pos - before;
+      check_ratio();
     }
     return output.pos;
   }
@@ -203,12 +212,24 @@ class ZstdSource : public ByteSource {
     void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
   };
 
+  void check_ratio() const {
+    if (produced_ <= kMostRatio * consumed_ + kAnyRatio) return;
+    throw BadStream{"zstd", fmt::format("at most {} bytes of text per byte", kMostRatio),
+                    fmt::format("{} from {}", produced_, consumed_), "decompress the file first"};
+  }
+
   void refill() { input_ = {buffer_.data(), stored_->read(buffer_.data(), buffer_.size()), 0}; }
+
+  // zstd packs 128 KiB of one letter into 4 bytes: a small file could become gigabytes. Its limit
+  // is twice the ratio that gzip cannot exceed (1,032); a text of up to kAnyRatio is taken in any
+  // case.
+  static constexpr uint64_t kMostRatio = 2048, kAnyRatio = uint64_t{1} << 20;
 
   std::unique_ptr<StoredBytes> stored_;
   std::vector<char> buffer_;
   std::unique_ptr<ZSTD_DStream, FreeStream> stream_;
   ZSTD_inBuffer input_{nullptr, 0, 0};
+  uint64_t consumed_ = 0, produced_ = 0;
   bool inside_frame_ = true;  // an empty file is a truncated one
 };
 

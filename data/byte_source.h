@@ -9,9 +9,11 @@
 
 namespace data {
 
-// Thrown by read() when the compressed stream is damaged. The caller knows the line and says so.
-struct DamagedStream {
-  std::string format, found;  // "gzip", "the file ends inside the stream"
+// Thrown by read() for a compressed stream that is damaged, or holds out of all proportion more
+// than it takes up. The caller knows the line and says so.
+struct BadStream {
+  std::string format;  // "gzip"
+  std::string expected, found, hint;
 };
 
 // The bytes as they are stored.
@@ -29,7 +31,7 @@ class ByteSource {
  public:
   virtual ~ByteSource() = default;
 
-  // Fills up to `capacity` bytes; 0 only at the end. Throws DamagedStream, or core::Error (kIo)
+  // Fills up to `capacity` bytes; 0 only at the end. Throws BadStream, or core::Error (kIo)
   // when reading fails, or kBadData when the file changed while it was read.
   virtual size_t read(char* out, size_t capacity) = 0;
 

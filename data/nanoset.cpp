@@ -44,13 +44,17 @@ Nanoset::Nanoset(const NanosetConfig& config)
 void Nanoset::refuse_files_listed_twice() const {
   std::set<std::filesystem::path> seen;
   for (const ShardSet& dataset : datasets_)
-    for (const Shard& shard : dataset.shards())
-      if (!seen.insert(std::filesystem::canonical(shard.path())).second)
+    for (const Shard& shard : dataset.shards()) {
+      std::error_code error;
+      const std::filesystem::path real = std::filesystem::canonical(shard.path(), error);
+      if (error) core::fail_errno("resolve", shard.path(), error.value());
+      if (!seen.insert(real).second)
         core::fail(ExitCode::kBadData, {.path = shard.path(),
                                         .field = "dataset_folder",
                                         .expected = "every shard once",
                                         .found = "a shard that is listed twice",
                                         .hint = "raise its weight instead"});
+    }
 }
 
 std::vector<double> Nanoset::resolve_weights(const std::vector<double>& given) const {

@@ -77,7 +77,7 @@ void PreTokenizer::add(const JsonNode& node) {
   if (byte_level_) node.refuse("nothing after ByteLevel", quote(type));
   if (type == "Sequence") {
     node.allow_keys({"type", "pretokenizers"});
-    for (const JsonNode& item : node.at("pretokenizers").items()) add(item);
+    for (const JsonNode& item : node.at("pretokenizers").items(kMaxComponents)) add(item);
   } else if (type == "Split") {
     add_split(node);
   } else if (type == "Digits") {
@@ -87,9 +87,7 @@ void PreTokenizer::add(const JsonNode& node) {
   } else if (type == "ByteLevel") {
     add_byte_level(node);
   } else if (type == "Metaspace") {
-    steps_.push_back([metaspace = Metaspace::parse(node)](Piece piece, const Sink& sink) {
-      apply_metaspace(metaspace, piece, sink);
-    });
+    add_metaspace(node);
   } else {
     node.at("type").refuse(
         "one of the supported pre-tokenizers Sequence, Split, Digits, ByteLevel, Metaspace");
@@ -107,6 +105,15 @@ void PreTokenizer::add_split(const JsonNode& node) {
   if (!known) pattern.at("Regex").refuse("the pattern of GPT-2, Llama 3 or Qwen 2");
   steps_.push_back([split = *std::move(known)](Piece piece, const Sink& sink) {
     split_by_pattern(split, piece, sink);
+  });
+}
+
+void PreTokenizer::add_metaspace(const JsonNode& node) {
+  // Each gives a mark to every piece of the one before: the pieces would double with every step.
+  if (metaspace_) node.refuse("one Metaspace", "another");
+  metaspace_ = true;
+  steps_.push_back([metaspace = Metaspace::parse(node)](Piece piece, const Sink& sink) {
+    apply_metaspace(metaspace, piece, sink);
   });
 }
 

@@ -40,7 +40,7 @@ class PreTokenizer {
   void run(size_t step, Piece piece, const Sink& sink) const;
 
   std::vector<Step> steps_;
-  bool byte_level_ = false;
+  bool byte_level_ = false, metaspace_ = false;
 };
 
 }  // namespace data

@@ -16,9 +16,21 @@ namespace {
 namespace fs = std::filesystem;
 using core::ExitCode;
 
-constexpr uint64_t kMaxMetadataBytes = uint64_t{1} << 16;
+constexpr uint64_t kMaxMetadataBytes = uint64_t{1} << 16, kMaxRecordBytes = uint64_t{1} << 24;
 
 fs::path beside(const fs::path& path, const char* suffix) { return path.string() + suffix; }
+
+// A file beside the shard may be missing, but not beyond knowing.
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  const bool there = fs::exists(path, error);
+  if (error) core::fail_errno("stat", path, error.value());
+  return there;
+}
+
+bool is_hash(const std::string& text) {
+  return text.size() == 32 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
 
 core::MappedFile map_shard(const fs::path& path) {
   std::error_code error;
@@ -55,13 +67,13 @@ Shard::Shard(const fs::path& path, int64_t vocab_size)
                 .expected = std::to_string(tokens()) + " (size of the .ds)",
                 .found = std::to_string(metadata->tokens),
                 .hint = "the shard is truncated or the files do not belong together"});
-  if (const fs::path index = beside(path, ".index"); fs::exists(index))
+  if (const fs::path index = beside(path, ".index"); is_there(index))
     check_document_index(index.string(), core::MappedFile(index).bytes(), tokens());
 }
 
 std::optional<ShardMetadata> Shard::read_metadata() const {
   const fs::path path = beside(file_.path(), ".metadata");
-  if (!fs::exists(path)) return std::nullopt;
+  if (!is_there(path)) return std::nullopt;
   return parse_shard_metadata(path.string(), core::read_text(path, kMaxMetadataBytes));
 }
 
@@ -111,8 +123,14 @@ void Shard::check_vocab(int64_t vocab_size) const {
 
 bool Shard::verify_content() const {
   const fs::path path = beside(file_.path(), ".json");
-  if (!fs::exists(path)) return false;
-  const std::string recorded = parse_recorded_hash(path.string(), core::read_text(path));
+  if (!is_there(path)) return false;
+  const std::string recorded =
+      parse_recorded_hash(path.string(), core::read_text(path, kMaxRecordBytes));
+  if (!is_hash(recorded))
+    core::fail(ExitCode::kBadData, {.path = path,
+                                    .field = "xxh3_128",
+                                    .expected = "32 hexadecimal digits",
+                                    .found = fmt::format("\"{}\"", recorded.substr(0, 80))});
   check_unchanged();
   const std::string actual = core::hash_hex(file_.bytes());
   if (recorded != actual)

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "core/hash.h"
 #include "data/numpy_random.h"
 
@@ -36,22 +37,17 @@ bool is_raw_text(const fs::path& path) {
 }
 
 std::vector<fs::path> list_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::directory_iterator entries(folder, error);
-  if (error) core::fail_errno("open folder", folder, error.value());
+  std::error_code ignored;  // what cannot be examined is reported when it is opened
   std::vector<fs::path> found;
   bool raw_text = false;
-  for (const fs::directory_entry& entry : entries) {
-    if (entry.is_directory(error)) continue;
-    raw_text = raw_text || is_raw_text(entry.path());
-    if (entry.path().filename().string().ends_with(".ds")) found.push_back(entry.path());
+  for (const fs::path& path : core::list_directory(folder)) {  // ascending
+    if (fs::is_directory(path, ignored)) continue;
+    raw_text = raw_text || is_raw_text(path);
+    if (path.filename().string().ends_with(".ds")) found.push_back(path);
   }
   if (found.empty())
     fail_no_shards(folder, raw_text ? "raw text that is not tokenized yet" : "no .ds file",
                    folder / "00000");
-  std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) {
-    return a.filename().native() < b.filename().native();
-  });
   std::vector<fs::path> ordered;
   for (const uint64_t i : DefaultRng(kFileOrderSeed).permutation(found.size()))
     ordered.push_back(found[i]);

@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using core::ExitCode;
 
-constexpr size_t kBuffer = size_t{1} << 18;
+constexpr size_t kBuffer = size_t{1} << 16;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 // Whether the text inside is JSON lines, decided by the name without its compression suffix.
@@ -73,8 +73,8 @@ bool TextReader::refill() {
   try {
     begin_ = 0;
     end_ = source_->read(buffer_.data(), buffer_.size());
-  } catch (const DamagedStream& damage) {
-    refuse(damage.format, "a complete stream", damage.found, "fetch or compress the file again");
+  } catch (const BadStream& bad) {
+    refuse(bad.format, bad.expected, bad.found, bad.hint);
   }
   return end_ > 0;
 }

@@ -37,8 +37,8 @@ class TextReader {
              TextReaderOptions options);
 
   // The next document, false at the end. Throws kBadData naming file and line for text that is too
-  // long or not UTF-8, lines that are not JSON or lack the key, and damaged compressed data. Holds
-  // one document and a fixed buffer in memory.
+  // long or not UTF-8, lines that are not JSON or lack the key, and compressed data that is damaged
+  // or holds more than 2,048 times its size. Holds one document and a fixed buffer in memory.
   bool next(Document& document);
 
   // Progress in bytes of the file on disk.

@@ -15,24 +15,28 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Enough text to keep threads busy, little enough to hold.
+// Enough text to keep threads busy, little enough to hold. A text may have more ids than bytes, if
+// its tokenizer makes it longer or puts many ids around it: ids end a batch, too.
 constexpr size_t kBatchBytes = size_t{4} << 20;
 constexpr size_t kBatchDocuments = 4096;
+constexpr size_t kBatchIds = size_t{4} << 20;
 
 struct Encoded {
   std::vector<uint32_t> ids;
   std::exception_ptr error;
 };
 
-std::vector<Encoded> encode_batch(const std::vector<std::string>& texts, const Encoder& encoder,
+// Of the first texts, at least one; no more are begun when they have kBatchIds ids.
+std::vector<Encoded> encode_batch(std::span<const std::string> texts, const Encoder& encoder,
                                   int threads) {
   std::vector<Encoded> results(texts.size());
-  std::atomic<size_t> next = 0;
+  std::atomic<size_t> next = 0, ids = 0;
   const auto work = [&] {
-    for (size_t i; (i = next.fetch_add(1)) < texts.size();) {
+    for (size_t i; ids < kBatchIds && (i = next.fetch_add(1)) < texts.size();) {
       try {
         core::throw_if_stopping();
         results[i].ids = encoder(texts[i]);
+        ids += results[i].ids.size();
       } catch (...) {
         results[i].error = std::current_exception();
       }
@@ -44,6 +48,7 @@ std::vector<Encoded> encode_batch(const std::vector<std::string>& texts, const E
     for (int t = 1; t < std::min(threads, useful); ++t) helpers.emplace_back(work);
     work();
   }
+  results.resize(std::min(next.load(), texts.size()));  // what was begun is done
   return results;
 }
 
@@ -68,12 +73,21 @@ class Tokenizing {
 
  private:
   void write_batch(uint64_t read_of_file) {
-    for (Encoded& encoded : encode_batch(batch_, encoder_, options_.threads)) {
-      if (encoded.error) std::rethrow_exception(encoded.error);
-      writer_.append(encoded.ids);
-    }
+    std::span<const std::string> rest = batch_;
+    do {
+      const std::vector<Encoded> done = encode_batch(rest, encoder_, options_.threads);
+      for (const Encoded& encoded : done) {
+        if (encoded.error) std::rethrow_exception(encoded.error);
+        writer_.append(encoded.ids);
+      }
+      rest = rest.subspan(done.size());
+      report(read_of_file);
+    } while (!rest.empty());
     batch_.clear();
     batch_bytes_ = 0;
+  }
+
+  void report(uint64_t read_of_file) {
     if (!options_.progress) return;
     TokenizeProgress now = progress_;
     now.input_bytes += read_of_file;

@@ -25,9 +25,9 @@ namespace {
 
 constexpr uint64_t kMaxFileBytes = uint64_t{256} << 20;
 
-std::unordered_map<std::string_view, uint32_t> index_by_content(
+std::unordered_map<std::string_view, uint32_t, TokenHash> index_by_content(
     const std::vector<AddedToken>& added) {
-  std::unordered_map<std::string_view, uint32_t> ids;
+  std::unordered_map<std::string_view, uint32_t, TokenHash> ids;
   for (const AddedToken& token : added) ids.emplace(token.content, token.id);
   return ids;
 }
@@ -40,7 +40,7 @@ struct Tokenizer::State {
   State& operator=(const State&) = delete;
 
   std::optional<uint32_t> token_id(std::string_view token) const;
-  void encode_text(std::string_view text, bool first, EncodeScratch& scratch,
+  void encode_text(std::string_view text, bool first, size_t& budget, EncodeScratch& scratch,
                    std::vector<uint32_t>& ids) const;
   void encode_word(std::string_view word, EncodeScratch& scratch, std::vector<uint32_t>& ids) const;
   void encode_piece(std::string_view word, EncodeScratch& scratch,
@@ -53,7 +53,7 @@ struct Tokenizer::State {
   PreTokenizer pre_tokenizer;
   Bpe model;
   std::vector<AddedToken> added;
-  std::unordered_map<std::string_view, uint32_t> added_by_content;
+  std::unordered_map<std::string_view, uint32_t, TokenHash> added_by_content;
   std::unordered_map<uint32_t, const AddedToken*> added_by_id;
   AddedTokenFinder raw_finder, normalized_finder;
   TokenizerTemplate post;
@@ -70,7 +70,7 @@ Tokenizer::State::State(const std::filesystem::path& file, std::string content_h
       normalizer(Normalizer::parse(root.find("normalizer"))),
       pre_tokenizer(PreTokenizer::parse(root.find("pre_tokenizer"))),
       model(Bpe::parse(root.at("model"), pre_tokenizer.byte_level())),
-      added(parse_added_tokens(root.find("added_tokens"), model)),
+      added(parse_added_tokens(root.find("added_tokens"), model, normalizer)),
       added_by_content(index_by_content(added)),
       raw_finder(added, false, normalizer),
       normalized_finder(added, true, normalizer),
@@ -123,11 +123,11 @@ void Tokenizer::State::encode_piece(std::string_view word, EncodeScratch& scratc
   scratch.cache.store(word, ids.data() + start, ids.size() - start);
 }
 
-void Tokenizer::State::encode_text(std::string_view text, bool first, EncodeScratch& scratch,
-                                   std::vector<uint32_t>& ids) const {
+void Tokenizer::State::encode_text(std::string_view text, bool first, size_t& budget,
+                                   EncodeScratch& scratch, std::vector<uint32_t>& ids) const {
   std::string rewritten;
   if (!normalizer.is_identity()) {
-    rewritten = normalizer(std::string(text));
+    rewritten = normalizer(std::string(text), budget);
     text = rewritten;
   }
   for (const AddedTokenFinder::Segment& part : normalized_finder.split(text)) {
@@ -172,13 +172,14 @@ std::vector<uint32_t> Tokenizer::encode(std::string_view text, bool add_special_
   std::vector<uint32_t> ids;
   ids.reserve(text.size() / 4 + 2);
   if (add_special_tokens) ids = state.post.before;
+  size_t budget = most_rewritten_bytes(text.size());
   std::unique_ptr<EncodeScratch> scratch = state.pool.take();
   for (const AddedTokenFinder::Segment& part : state.raw_finder.split(text)) {
     if (part.token != nullptr) {
       ids.push_back(part.token->id);
     } else {
-      state.encode_text(text.substr(part.begin, part.end - part.begin), part.begin == 0, *scratch,
-                        ids);
+      state.encode_text(text.substr(part.begin, part.end - part.begin), part.begin == 0, budget,
+                        *scratch, ids);
     }
   }
   state.pool.give_back(std::move(scratch));

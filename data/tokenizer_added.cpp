@@ -5,13 +5,16 @@
 #include <algorithm>
 #include <set>
 
+#include "core/error.h"
 #include "data/utf8.h"
 
 namespace data {
 namespace {
 
 constexpr size_t kMaxAdded = 65'536;
-constexpr size_t kMaxContentBytes = 4096;
+// At every byte of a text as many may be compared. Real tokens have fewer than 100.
+constexpr size_t kMaxContentBytes = 256;
+constexpr size_t kMaxSpelledBytes = size_t{1} << 20;  // of all; a trie has a node for each at most
 constexpr uint64_t kMaxId = (uint64_t{1} << 22) - 1;
 
 AddedToken parse_token(const JsonNode& node, const Bpe& model) {
@@ -54,6 +57,25 @@ size_t white_space_start(std::string_view text, size_t end, size_t floor) {
   return end;
 }
 
+// Bytes of what a finder looks for.
+size_t spelled_bytes(const JsonNode& item, const AddedToken& token, const Normalizer& normalizer) {
+  if (!token.normalized) return token.content.size();
+  size_t budget = kMaxContentBytes;
+  try {
+    return normalizer(token.content, budget).size();
+  } catch (const core::Error&) {  // it does not know what it normalizes
+    item.at("content").refuse(
+        fmt::format("at most {} bytes when it is normalized", kMaxContentBytes));
+  }
+}
+
+// The child of that label, or where it belongs.
+template <class Children>
+auto place_of(Children& children, unsigned char label) {
+  return std::lower_bound(children.begin(), children.end(), label,
+                          [](const auto& child, unsigned char l) { return child.first < l; });
+}
+
 size_t white_space_end(std::string_view text, size_t at) {
   while (at < text.size()) {
     const CodePoint c = code_point_at(text, at);
@@ -65,18 +87,24 @@ size_t white_space_end(std::string_view text, size_t at) {
 
 }  // namespace
 
-std::vector<AddedToken> parse_added_tokens(const std::optional<JsonNode>& node, const Bpe& model) {
+std::vector<AddedToken> parse_added_tokens(const std::optional<JsonNode>& node, const Bpe& model,
+                                           const Normalizer& normalizer) {
   std::vector<AddedToken> tokens;
   if (!node) return tokens;
   if (node->value().size() > kMaxAdded)
     node->refuse(fmt::format("at most {} tokens", kMaxAdded), std::to_string(node->value().size()));
   std::set<std::string> contents;
   std::set<uint32_t> ids;
+  size_t spelled = 0;
   for (const JsonNode& item : node->items()) {
     tokens.push_back(parse_token(item, model));
     if (!contents.insert(tokens.back().content).second)
       item.at("content").refuse("a token not added before");
     if (!ids.insert(tokens.back().id).second) item.at("id").refuse("an id not added before");
+    spelled += spelled_bytes(item, tokens.back(), normalizer);
+    if (spelled > kMaxSpelledBytes)
+      node->refuse(fmt::format("at most {} bytes in all tokens together", kMaxSpelledBytes),
+                   "more");
   }
   return tokens;
 }
@@ -97,7 +125,9 @@ void AddedTokenFinder::insert(const std::string& pattern, const AddedToken& toke
     uint32_t next = child(node, byte);
     if (next == 0) {
       next = static_cast<uint32_t>(nodes_.size());
-      nodes_[node].children.emplace_back(static_cast<unsigned char>(byte), next);
+      auto& children = nodes_[node].children;
+      const auto label = static_cast<unsigned char>(byte);
+      children.emplace(place_of(children, label), label, next);
       nodes_.emplace_back();
     }
     node = next;
@@ -107,9 +137,10 @@ void AddedTokenFinder::insert(const std::string& pattern, const AddedToken& toke
 }
 
 uint32_t AddedTokenFinder::child(uint32_t node, char byte) const {
-  for (const auto& [label, next] : nodes_[node].children)
-    if (label == static_cast<unsigned char>(byte)) return next;
-  return 0;
+  const auto& children = nodes_[node].children;
+  const auto label = static_cast<unsigned char>(byte);
+  const auto found = place_of(children, label);
+  return found != children.end() && found->first == label ? found->second : 0;
 }
 
 size_t AddedTokenFinder::longest_match(std::string_view text, size_t at,

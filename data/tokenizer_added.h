@@ -23,10 +23,13 @@ struct AddedToken {
   bool special = false;
 };
 
-// Reads `added_tokens`; throws kBadData for ids that collide with the model's or one another's.
-std::vector<AddedToken> parse_added_tokens(const std::optional<JsonNode>& node, const Bpe& model);
+// Reads `added_tokens`; throws kBadData for ids that collide with the model's or one another's, and
+// for what would make a finder large or slow: spellings, also normalized ones, above 256 bytes or
+// above 1 MiB together.
+std::vector<AddedToken> parse_added_tokens(const std::optional<JsonNode>& node, const Bpe& model,
+                                           const Normalizer& normalizer);
 
-// Finds a set of added tokens in a text.
+// Finds a set of added tokens in a text, in time O(text x longest spelling).
 class AddedTokenFinder {
  public:
   struct Segment {
@@ -44,7 +47,7 @@ class AddedTokenFinder {
 
  private:
   struct Node {  // of a trie over the bytes of the patterns
-    std::vector<std::pair<unsigned char, uint32_t>> children;
+    std::vector<std::pair<unsigned char, uint32_t>> children;  // by byte, ascending
     const AddedToken* token = nullptr;
   };
   void insert(const std::string& pattern, const AddedToken& token);

@@ -100,7 +100,7 @@ void TokenDecoder::add(const JsonNode& node) {
   const std::string& type = node.type();
   if (type == "Sequence") {
     node.allow_keys({"type", "decoders"});
-    for (const JsonNode& item : node.at("decoders").items()) add(item);
+    for (const JsonNode& item : node.at("decoders").items(kMaxComponents)) add(item);
   } else if (type == "ByteLevel") {
     node.allow_keys({"type", "add_prefix_space", "trim_offsets", "use_regex"});
     steps_.push_back([](const Tokens& t, size_t) { return decode_byte_level(t); });

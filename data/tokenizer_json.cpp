@@ -10,8 +10,6 @@
 namespace data {
 namespace {
 
-constexpr size_t kMaxQuoted = 80;
-
 std::string describe(const nlohmann::json& value) {
   if (value.is_structured()) return value.type_name();
   const std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true);
@@ -31,7 +29,10 @@ JsonNode JsonNode::child(const nlohmann::json& value, const std::string& suffix)
 
 JsonNode JsonNode::at(const std::string& key) const {
   if (!value_->is_object()) refuse("object");
-  const std::string suffix = path_.empty() ? key : fmt::format(".{}", key);
+  // A key may come from the file, and every node below this one copies the path.
+  const std::string suffix = key.size() > kMaxQuoted ? fmt::format("[{}]", quote(key))
+                             : path_.empty()         ? key
+                                                     : fmt::format(".{}", key);
   const auto found = value_->find(key);
   if (found == value_->end()) child(*value_, suffix).refuse("a value", "nothing");
   return child(*found, suffix);
@@ -61,8 +62,10 @@ uint64_t JsonNode::integer(uint64_t max) const {
   return value_->get<uint64_t>();
 }
 
-std::vector<JsonNode> JsonNode::items() const {
+std::vector<JsonNode> JsonNode::items(size_t most) const {
   if (!value_->is_array()) refuse("array");
+  if (value_->size() > most)
+    refuse(fmt::format("at most {} elements", most), std::to_string(value_->size()));
   std::vector<JsonNode> nodes;
   nodes.reserve(value_->size());
   for (size_t i = 0; i < value_->size(); ++i)

@@ -1,6 +1,7 @@
 // A value inside tokenizer.json that knows its file and path, so that every refusal names both.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,15 @@
 #include <vector>
 
 namespace data {
+
+// Components after one another can each double a text. More than this is no tokenizer but an
+// attack.
+inline constexpr size_t kMaxComponents = 64;
+// The longest list of nodes: that of the added tokens. A node takes a hundred times the memory that
+// an element of the file does.
+inline constexpr size_t kMaxItems = 65'536;
+// Names of the file in messages and paths are cut to this many bytes.
+inline constexpr size_t kMaxQuoted = 80;
 
 class JsonNode {
  public:
@@ -26,8 +36,8 @@ class JsonNode {
   // The value as the named kind; refused otherwise.
   const std::string& string() const;
   bool boolean() const;
-  uint64_t integer(uint64_t max) const;  // 0 <= value <= max
-  std::vector<JsonNode> items() const;
+  uint64_t integer(uint64_t max) const;                        // 0 <= value <= max
+  std::vector<JsonNode> items(size_t most = kMaxItems) const;  // refuses more than `most`
 
   bool boolean(const std::string& key, bool when_absent) const;
   // Member `type` of a component.

@@ -19,7 +19,10 @@ class Normalizer {
   static Normalizer parse(const std::optional<JsonNode>& node);
 
   bool is_identity() const { return steps_.empty(); }
-  // Requires: valid UTF-8. Throws kBadData when the text outgrows most_rewritten_bytes().
+  // Takes the size of the result off `budget`, the bytes that may yet be made of a text; throws
+  // kBadData when the result, or the text between two components, has more. Requires: valid UTF-8.
+  std::string operator()(std::string text, size_t& budget) const;
+  // The same with most_rewritten_bytes() of the text.
   std::string operator()(std::string text) const;
 
  private:
@@ -29,16 +32,17 @@ class Normalizer {
   std::vector<Step> steps_;
 };
 
-// Components after one another can each double a text. More than this is no tokenizer but an
-// attack.
-inline constexpr size_t kMaxComponents = 64;
-constexpr size_t most_rewritten_bytes(size_t bytes) { return 32 * bytes + 65'536; }
+// What may be made of a whole text, all stretches between its added tokens together. Real
+// normalizers need 6 bytes for one: a space that becomes U+2581 and one more before it.
+constexpr size_t most_rewritten_bytes(size_t bytes) { return 32 * bytes + 4096; }
 
 // Throws kBadData when the result has more than `most` bytes.
 std::string replace_all(std::string_view text, std::string_view pattern, std::string_view content,
                         size_t most = SIZE_MAX);
 
-// {"pattern": {"String": P}, "content": C}; shared with the decoder of the same name.
+// {"pattern": {"String": P}, "content": C}, each at most kMaxReplacedBytes; shared with the decoder
+// of the same name. Why so few: the search compares up to a whole pattern at every byte of a text.
+inline constexpr size_t kMaxReplacedBytes = 256;
 struct Replacement {
   std::string pattern, content;
 };

@@ -20,7 +20,8 @@ struct TokenizerTemplate {
   static TokenizerTemplate parse(const std::optional<JsonNode>& node, const FindToken& find_token);
 
   std::vector<uint32_t> before, after;
-  std::string description = "$A";  // "<s> $A"
+  // "<s> $A". For a terminal: names that do not belong there are quoted, escaped and cut.
+  std::string description = "$A";
 };
 
 }  // namespace data

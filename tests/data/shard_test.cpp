@@ -1,8 +1,14 @@
 #include "data/shard.h"
 #include "tests/support/refusal.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <chrono>
 
+#include "core/io.h"
+#include "data/nanoset.h"
 #include "data/shard_set.h"
 #include "tests/data/shard_files.h"
 
@@ -96,6 +102,40 @@ TEST_F(ShardTest, RefusesBrokenIndex) {
   expect_refusal(ExitCode::kBadData, "9 bytes", [&] { Shard(path, 100); });
 }
 
+TEST_F(ShardTest, NamesFilesBesideItThatCannotBeExamined) {
+  const fs::path path = write_run("a.ds", 0, 4);
+  for (const char* name : {"a.ds.index", "a.ds.metadata"}) {
+    fs::create_symlink(name, at(name));  // to itself
+    expect_refusal(ExitCode::kMissingInput, {name, "stat"}, [&] { Shard(path, 100); });
+    fs::remove(at(name));
+  }
+  const Shard shard(path, 100);
+  fs::create_symlink("a.ds.json", at("a.ds.json"));
+  expect_refusal(ExitCode::kMissingInput, {"a.ds.json", "stat"}, [&] { shard.verify_content(); });
+  // A name that leaves no room for the suffix.
+  const fs::path longest = write_run(std::string(250, 'n') + ".ds", 0, 4);
+  expect_refusal(ExitCode::kIo, {"n.ds.metadata", "stat", "name too long"},
+                 [&] { Shard(longest, 100); });
+}
+
+TEST_F(ShardTest, RefusesRecordsThatAreNone) {
+  const Shard shard(write_run("a.ds", 0, 4), 100);
+  const auto refused = [&](const std::string& hash, const std::string& found) {
+    write("a.ds.json", "{\"xxh3_128\":\"" + hash + "\"}");
+    expect_refusal(
+        ExitCode::kBadData,
+        "a.ds.json: error: xxh3_128: expected 32 hexadecimal digits, got \"" + found + "\"",
+        [&] { shard.verify_content(); });
+  };
+  refused("", "");
+  refused(std::string(31, '0'), std::string(31, '0'));
+  refused(std::string(31, '0') + "A", std::string(31, '0') + "A");
+  refused(std::string(1 << 20, '0'), std::string(80, '0'));
+  fs::resize_file(at("a.ds.json"), (16 << 20) + 1);
+  expect_refusal(ExitCode::kBadData, {"a.ds.json: error: size: expected at most 16777216 bytes"},
+                 [&] { shard.verify_content(); });
+}
+
 TEST_F(ShardTest, NamesTheFirstIdOutsideTheVocabulary) {
   const fs::path path = write_words<uint16_t>("a.ds", {1, 99, 100, 101});
   const std::initializer_list<std::string> parts = {"a.ds:token 2:", "vocabulary size 100",
@@ -174,6 +214,40 @@ TEST_F(ShardTest, FoldersWithoutShardsSayWhatToRun) {
   expect_refusal(ExitCode::kMissingInput, {"did you mean", "prose.ds?"},
                  [&] { list_shards(at("prose")); });
   expect_refusal(ExitCode::kBadData, "x.bin", [&] { list_shards(write("x.bin", "ab")); });
+}
+
+// Fails every listing of a folder.
+class BrokenFolders : public core::io::Observer {
+ public:
+  BrokenFolders() : earlier_(core::io::install_observer(this)) {}
+  ~BrokenFolders() override { core::io::install_observer(earlier_); }
+  core::io::Verdict before(const core::io::Call& call) override {
+    return {.error_number = call.operation == core::io::Operation::list ? EIO : 0};
+  }
+  void after(const core::io::Call&, int64_t) override {}
+
+ private:
+  core::io::Observer* earlier_;
+};
+
+TEST_F(ShardTest, NamesFoldersThatCannotBeListed) {
+  write_run("set/a.ds", 0, 4);
+  const BrokenFolders broken;
+  expect_refusal(ExitCode::kIo, {"set: error: list folder"}, [&] { list_shards(at("set")); });
+}
+
+// /proc has a name for every open file, also when the file has none any more.
+TEST_F(ShardTest, NamesAShardWhosePlaceIsUnknown) {
+  const fs::path path = write_run("a.ds", 0, 10);
+  const int fd = ::open(path.c_str(), O_RDONLY);
+  ASSERT_GE(fd, 0);
+  fs::remove(path);
+  fs::create_symlink("/proc/self/fd/" + std::to_string(fd), at("b.ds"));
+  expect_refusal(ExitCode::kMissingInput, {"b.ds: error: resolve"}, [&] {
+    Nanoset(
+        {.folders = {at("b.ds")}, .sequence_length = 4, .vocab_size = 100, .samples_needed = 1});
+  });
+  ::close(fd);
 }
 
 TEST_F(ShardTest, WindowsGoFileByFileWithoutTails) {

@@ -72,6 +72,12 @@ std::string long_lines() {
   return text;
 }
 
+std::string times_over(size_t times, const std::string& text) {
+  std::string all;
+  while (times-- > 0) all += text;
+  return all;
+}
+
 TEST_F(TextReaderTest, JsonLinesWithLineNumbers) {
   const fs::path path = write("a.jsonl",
                               "\xEF\xBB\xBF{\"text\":\"one\"}\r\n"
@@ -119,7 +125,8 @@ TEST_F(TextReaderTest, CompressedFilesReadTheSame) {
   // What decompresses to much more than the input buffers hold.
   const std::string dense(3000000, 'x');
   EXPECT_EQ(texts(write("c.txt.gz", gzip(dense))), Texts{dense});
-  EXPECT_EQ(texts(write("c.txt.zst", zstd(dense))), Texts{dense});
+  const std::string less_dense = times_over(30, lines.substr(0, 100'000));
+  EXPECT_EQ(texts(write("c.txt.zst", zstd(less_dense))), Texts{less_dense});
 }
 
 TEST_F(TextReaderTest, SeveralMembersOrFramesFollowEachOther) {
@@ -191,6 +198,22 @@ TEST_F(TextReaderTest, LimitsTheDocumentNotTheFile) {
   refused("a.txt", std::string(13, 'x'), {"a.txt:1:", "at most 12 bytes"}, ten);
   // 64 MiB of one letter in 2 KiB: refused at the limit, not unpacked.
   refused("bomb.txt.zst", zstd(std::string(64 << 20, 'x')), {"at most 12 bytes"}, ten);
+}
+
+TEST_F(TextReaderTest, ZstdMayNotBecomeAnything) {
+  const std::string small(1 << 20, 'x');  // in 60 bytes, but harmless
+  EXPECT_EQ(texts(write("a.txt.zst", zstd(small))), Texts{small});
+  const std::string large(64 << 20, 'x');
+  refused("a.txt.zst", zstd(large),
+          {"a.txt.zst:1: error: zstd: expected at most 2048 bytes of text per byte, got ",
+           "decompress the file first"});
+  EXPECT_EQ(texts(write("a.txt.gz", gzip(large))), Texts{large}) << "gzip has a limit of its own";
+  // All of the file counts, not one document; frames do not begin anew.
+  refused("a.jsonl.zst", zstd(times_over(1 << 20, "{\"text\":\"a\"}\n")), {"2048 bytes of text"});
+  refused("b.txt.zst", times_over(4, zstd(small)), {"2048 bytes of text"});
+  const std::string noise = long_lines();
+  EXPECT_EQ(texts(write("b.txt.zst", zstd(noise) + zstd(large))), Texts{noise + large})
+      << "half of the file for it all is no bomb";
 }
 
 TEST_F(TextReaderTest, RefusesFilesThatChangeWhileTheyAreRead) {

@@ -1,6 +1,7 @@
 #include "data/tokenize_files.h"
 #include "tests/support/refusal.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -90,6 +91,39 @@ TEST_F(TokenizeFilesTest, AnyNumberOfThreadsWritesTheSameBytes) {
       index = slurp(at("out.ds.index"));
     }
     EXPECT_TRUE(slurp(at("out.ds")) == first && slurp(at("out.ds.index")) == index);
+  }
+}
+
+// A tokenizer may make many ids of a short text: a batch that ended by bytes alone would hold all
+// of them, here 40 MiB.
+TEST_F(TokenizeFilesTest, ABatchEndsByIds) {
+  constexpr int64_t kIdsOfOne = 1 << 20, kDocuments = 10;
+  std::string lines;
+  for (int i = 0; i < kDocuments; ++i) lines += "{\"text\":\"" + std::to_string(i) + "\"}\n";
+  const Encoder many = [](std::string_view text) {
+    return std::vector<uint32_t>(kIdsOfOne, static_cast<uint32_t>(text.front() - '0'));
+  };
+  for (const int threads : {1, 2}) {
+    TokenizeOptions options;
+    options.threads = threads;
+    int64_t before = 0, largest = 0, documents = 0;
+    options.progress = [&](const TokenizeProgress& now) {
+      largest = std::max(largest, now.tokens - before);
+      before = now.tokens;
+      documents = now.documents;
+    };
+    const fs::path shard =
+        tokenize_files(std::vector{write("a.jsonl", lines)}, at("out"), origin({}), many, options)
+            .shard;
+    EXPECT_GE(largest, 4 * kIdsOfOne) << "at least 4 Mi";
+    EXPECT_LE(largest, (4 + threads - 1) * kIdsOfOne) << "and the documents begun by then";
+    EXPECT_EQ(documents, kDocuments);
+    const std::string bytes = slurp(shard);
+    ASSERT_EQ(bytes.size(), static_cast<size_t>(2 * kDocuments * kIdsOfOne));
+    size_t wrong = 0;
+    for (size_t i = 0; i < bytes.size(); i += 2)
+      wrong += bytes[i] != static_cast<char>(i / 2 / kIdsOfOne);
+    EXPECT_EQ(wrong, 0u);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -170,6 +171,150 @@ TEST_F(TokenizerLoad, TemplatesMustNameKnownTokens) {
   refused("/special_tokens/<s>/ids", json::array(), "as many ids as tokens");
   refused("/single", {special}, "post_processor.single");
   refused("/single", {text, text}, "post_processor.single[1].Sequence.id");
+}
+
+json template_of(const json& single, const json& special_tokens) {
+  return {{"type", "TemplateProcessing"}, {"single", single}, {"special_tokens", special_tokens}};
+}
+json special_piece(const std::string& name) {
+  return {{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
+}
+const json kTextPiece = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+
+// A special token of `count` ids, all those of <s>.
+json special_token(size_t count) {
+  return {{"id", "x"}, {"ids", json(count, 300)}, {"tokens", json(count, "<s>")}};
+}
+
+TEST_F(TokenizerLoad, AddedTokensAreShort) {
+  const auto token = [](int id, const std::string& content) {
+    return json{{"id", id}, {"content", content}, {"special", true}};
+  };
+  expect_refused_with("/added_tokens/0/content", std::string(257, 'x'),
+                      "added_tokens[0].content: expected at most 256 bytes");
+  json many = json::array();
+  for (int i = 0; i < 4097; ++i)
+    many.push_back(token(300 + i, std::to_string(10'000 + i) + std::string(251, 'x')));
+  expect_refused_with("/added_tokens", many, "at most 1048576 bytes in all tokens together");
+  many.erase(4096);
+  json tokenizer = small_tokenizer();
+  tokenizer["added_tokens"] = many;
+  EXPECT_NO_THROW(Tokenizer::parse("tokenizer.json", tokenizer.dump()));
+}
+
+TEST_F(TokenizerLoad, NormalizedAddedTokensAreShort) {
+  json tokenizer = small_tokenizer();
+  tokenizer["normalizer"] = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(100, 'b')}};
+  tokenizer["added_tokens"][0] = {{"id", 300}, {"content", "xaa"}, {"normalized", true}};
+  EXPECT_NO_THROW(Tokenizer::parse("tokenizer.json", tokenizer.dump()));
+  tokenizer["added_tokens"][0]["content"] = "xaaa";
+  test_support::expect_refusal(core::ExitCode::kBadData,
+                               "added_tokens[0].content: expected at most 256 bytes when it is "
+                               "normalized",
+                               [&] { Tokenizer::parse("tokenizer.json", tokenizer.dump()); });
+}
+
+TEST_F(TokenizerLoad, TemplatesAreShort) {
+  const auto processors = [](const json& list) {
+    return json{{"type", "Sequence"}, {"processors", list}};
+  };
+  // What is at most 1024 is the ids of all pieces of all templates together.
+  json single = json(1022, special_piece("one"));
+  single.push_back(kTextPiece);
+  single.push_back(special_piece("two"));
+  const json special_tokens = {{"one", special_token(1)}, {"two", special_token(2)}};
+  json most = small_tokenizer();
+  most["post_processor"] = template_of(single, special_tokens);
+  EXPECT_EQ(load(most).encode("ab", true).size(), 1025u);
+  const json one_more = template_of({kTextPiece, special_piece("one")}, special_tokens);
+  expect_refused_with("/post_processor", processors({most["post_processor"], one_more}),
+                      "expected at most 1024 ids around a document, got more");
+  expect_refused_with("/post_processor",
+                      template_of({kTextPiece, special_piece("x")}, {{"x", special_token(1025)}}),
+                      "special_tokens.x.ids: expected at most 1024 ids");
+  expect_refused_with("/post_processor",
+                      template_of({special_piece("x"), special_piece("x"), kTextPiece},
+                                  {{"x", special_token(513)}}),
+                      "special_tokens.x.ids: expected at most 1024 ids");
+  expect_refused_with("/post_processor", template_of(json(1026, kTextPiece), json::object()),
+                      "post_processor.single: expected at most 1025 elements");
+  const json byte_level = {{"type", "ByteLevel"}};
+  json full = small_tokenizer();
+  full["post_processor"] = processors(json(64, byte_level));
+  EXPECT_EQ(load(full).encode("ab", true), (Ids{256}));
+  expect_refused_with("/post_processor", processors({full["post_processor"], byte_level}),
+                      "post_processor.processors[1]: expected at most 64 post-processors");
+}
+
+TEST_F(TokenizerLoad, DescriptionsFitATerminal) {
+  const std::string escape = "<\x1B[2J>", control = "\u009B2J", endless(60'000, 'n'),
+                    fullwidth = "<\uFF5Cbegin\u2581of\uFF5C>";
+  json special_tokens;
+  json single = {kTextPiece};
+  for (const std::string& name : {escape, control, endless, fullwidth}) {
+    special_tokens[name] = special_token(1);
+    single.push_back(special_piece(name));
+  }
+  single.insert(single.begin(), special_piece(escape));
+  json edited = small_tokenizer();
+  edited["post_processor"] = template_of(single, special_tokens);
+  const std::string quoted_escape = R"("<\u001b[2J>")";
+  EXPECT_EQ(load(edited).template_description(), quoted_escape + " $A " + quoted_escape +
+                                                     R"( "\u009b2J" ")" + std::string(79, 'n') +
+                                                     "... " + fullwidth);
+}
+
+// Longer lists are refused before a node is made of any element.
+TEST_F(TokenizerLoad, ListsOfComponentsAreShort) {
+  for (const auto& [part, list] :
+       std::map<std::string, std::string>{{"normalizer", "normalizers"},
+                                          {"pre_tokenizer", "pretokenizers"},
+                                          {"post_processor", "processors"},
+                                          {"decoder", "decoders"}})
+    expect_refused_with("/" + part, {{"type", "Sequence"}, {list, json(65, 0)}},
+                        part + "." + list + ": expected at most 64 elements, got 65");
+}
+
+TEST_F(TokenizerLoad, WhatIsReplacedIsShort) {
+  const std::string most(256, 'a'), more(257, 'a');
+  const auto replace = [](const std::string& pattern, const std::string& content) {
+    return json{{"type", "Replace"}, {"pattern", {{"String", pattern}}}, {"content", content}};
+  };
+  json edited = small_tokenizer();
+  edited["normalizer"] = {
+      {"type", "Sequence"},
+      {"normalizers",
+       {replace(most, "b"), replace("ab", most), {{"type", "Prepend"}, {"prepend", most}}}}};
+  edited["decoder"] = replace(most, most);
+  EXPECT_EQ(load(edited).encode(most + "ab", false).size(), 513u - 1u) << "256 a, b, 255 a, ab";
+  for (const char* part : {"normalizer", "decoder"}) {
+    const std::string name = part, expected = ": expected at most 256 bytes, got 257";
+    expect_refused_with("/" + name, replace(more, "b"), name + ".pattern.String" + expected);
+    expect_refused_with("/" + name, replace("a", more), name + ".content" + expected);
+  }
+  expect_refused_with("/normalizer", {{"type", "Prepend"}, {"prepend", more}},
+                      "normalizer.prepend: expected at most 256 bytes, got 257");
+}
+
+// The stretches between added tokens share what may be made of a text, Prepend included.
+TEST_F(TokenizerLoad, ATextGrowsWithinOneBudget) {
+  const json prepend = {{"type", "Prepend"}, {"prepend", std::string(256, '_')}};
+  json edited = small_tokenizer();
+  edited["normalizer"] = prepend;
+  const Tokenizer tokenizer = load(edited);
+  const auto text = [](size_t stretches) {
+    std::string all;
+    while (stretches-- > 0) all += "<s>b";
+    return all;
+  };
+  // 257 n <= 32 * 4 n + 4096 up to n = 31
+  EXPECT_EQ(tokenizer.encode(text(31), false).size(), 31u * 258);
+  EXPECT_FAILS(kBadData, "text: expected at most 32 times its bytes and 4096 more",
+               tokenizer.encode(text(32), false));
+  EXPECT_EQ(tokenizer.encode(text(31), false).size(), 31u * 258) << "a budget for every call";
+  edited["normalizer"] = {{"type", "Sequence"}, {"normalizers", json(64, prepend)}};
+  EXPECT_FAILS(kBadData, "text: expected at most", load(edited).encode("b", false));
 }
 
 TEST_F(TokenizerLoad, UnknownComponentsAreRefusedByNameAndPath) {

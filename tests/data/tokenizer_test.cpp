@@ -2,12 +2,16 @@
 #include "data/tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <utf8proc.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/error.h"
@@ -16,7 +20,10 @@
 #include "data/pre_tokenizer.h"
 #include "data/tokenizer_added.h"
 #include "data/tokenizer_decoder.h"
+#include "data/tokenizer_json.h"
+#include "data/tokenizer_normalizer.h"
 #include "data/utf8.h"
+#include "tests/support/refusal.h"
 
 namespace data {
 namespace {
@@ -24,6 +31,7 @@ namespace {
 using nlohmann::json;
 using Ids = std::vector<uint32_t>;
 using Strings = std::vector<std::string>;
+using test_support::expect_refusal;
 
 Tokenizer fixture(const std::string& name) {
   return Tokenizer::load(std::string(MHA2MLA_TEST_DATA) + "/tokenizer-" + name);
@@ -94,6 +102,19 @@ TEST(AddedTokens, SingleWordNeedsNoWordCharacterBeside) {
             "[ok]| token [ok]|, \u00E9ok ok_ [ok]");
 }
 
+TEST(AddedTokens, EverySiblingIsFound) {
+  std::mt19937 random(9);
+  std::vector<AddedToken> tokens;
+  std::string text, expected;
+  for (char c = '!'; c <= '~'; ++c) tokens.push_back({.content = std::string("<") + c});
+  std::shuffle(tokens.begin(), tokens.end(), random);
+  for (const AddedToken& token : tokens) {
+    text += token.content;
+    expected += "[" + token.content + "]";
+  }
+  EXPECT_EQ(show_split(tokens, text), expected);
+}
+
 TEST(PreTokenizers, DigitsRunBeforeTheWordPattern) {
   const json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
   const json digits = {{"type", "Digits"}, {"individual_digits", true}};
@@ -119,6 +140,108 @@ TEST(PreTokenizers, MetaspaceSchemes) {
   EXPECT_EQ(words(metaspace("first", false), "a b"), (Strings{"_a_b"}));
   EXPECT_EQ(words(metaspace("first", false), " a"), (Strings{"_a"}));
   EXPECT_EQ(words(metaspace("never", true), "a b"), (Strings{"a", "_b"}));
+}
+
+// Each would give its mark to every word of the one before: 64 of them never end.
+TEST(PreTokenizers, OneMetaspaceAtMost) {
+  const auto metaspace = [](const char* mark) {
+    return json{{"type", "Metaspace"}, {"replacement", mark}};
+  };
+  const auto refused = [](const json& steps, const std::string& place) {
+    const json config = {{"type", "Sequence"}, {"pretokenizers", steps}};
+    expect_refusal(core::ExitCode::kBadData, place + ": expected one Metaspace, got another",
+                   [&] { words(config, ""); });
+  };
+  refused({metaspace("_"), metaspace("-")}, "pretokenizers[1]");
+  refused({metaspace("_"), {{"type", "Digits"}}, metaspace("_")}, "pretokenizers[2]");
+  refused({{{"type", "Sequence"}, {"pretokenizers", {metaspace("_")}}}, metaspace("_")},
+          "pretokenizers[1]");
+}
+
+std::string nfc(const std::string& text) {
+  const json config = {{"type", "NFC"}};
+  return Normalizer::parse(JsonNode(config, "test"))(text);
+}
+
+std::string repeated(size_t times, std::string_view text) {
+  std::string all;
+  while (times-- > 0) all += text;
+  return all;
+}
+
+TEST(Normalizers, NfcIsThatOfUtf8proc) {
+  // Letters, marks, what composes and decomposes in odd ways, Hangul, and then anything.
+  const std::vector<std::pair<unsigned, unsigned>> ranges = {
+      {'a', 'z'},       {1, 127},         {0xC0, 0x17F},      {0x300, 0x34F},   {0x591, 0x5C7},
+      {0x958, 0x95F},   {0xF71, 0xF84},   {0x1100, 0x11C2},   {0x1EA0, 0x1EF9}, {0x1F00, 0x1FFF},
+      {0x212A, 0x212B}, {0xAC00, 0xD7A3}, {0x1D15E, 0x1D172}, {1, 0x10FFFF}};
+  std::mt19937 random(5);
+  for (int i = 0; i < 20'000; ++i) {
+    std::string text;
+    for (size_t n = random() % 20; n > 0; --n) {
+      const auto& [first, last] = ranges[random() % ranges.size()];
+      const auto c = static_cast<char32_t>(first + random() % (last - first + 1));
+      if (c < 0xD800 || c > 0xDFFF) append_utf8(text, c);
+    }
+    utf8proc_uint8_t* const expected =
+        utf8proc_NFC(reinterpret_cast<const utf8proc_uint8_t*>(text.c_str()));
+    ASSERT_NE(expected, nullptr);
+    EXPECT_EQ(nfc(text), reinterpret_cast<const char*>(expected)) << testing::PrintToString(text);
+    std::free(expected);
+  }
+  EXPECT_EQ(nfc(std::string("e\u0301\0e", 5)), std::string("\u00E9\0e", 4)) << "NUL is a character";
+}
+
+// Sorting by swaps of neighbours takes hours for these. The second hides its marks (classes 129 and
+// 130) in a character that is none.
+TEST(Normalizers, NfcSortsLongRunsOfMarks) {
+  constexpr size_t kMarks = 300'000;
+  EXPECT_TRUE(nfc("a" + repeated(kMarks, "\u0301") + repeated(kMarks, "\u0323")) ==
+              "\u1EA1" + repeated(kMarks - 1, "\u0323") + repeated(kMarks, "\u0301"));
+  EXPECT_TRUE(nfc(repeated(kMarks, "\u0F73")) ==
+              repeated(kMarks, "\u0F71") + repeated(kMarks, "\u0F72"));
+}
+
+TEST(Normalizers, TakeWhatTheyMakeOffTheBudget) {
+  const json config = {{"type", "Sequence"},
+                       {"normalizers",
+                        {{{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "bbb"}},
+                         {{"type", "Prepend"}, {"prepend", "____"}},
+                         {{"type", "Replace"}, {"pattern", {{"String", "_"}}}, {"content", ""}}}}};
+  const Normalizer normalizer = Normalizer::parse(JsonNode(config, "test"));
+  size_t budget = 23;
+  EXPECT_EQ(normalizer("aac", budget), "bbbbbbc");  // 11 bytes on the way
+  EXPECT_EQ(budget, 16u);
+  EXPECT_EQ(normalizer("aaaa", budget), "bbbbbbbbbbbb");  // 16 on the way
+  EXPECT_EQ(budget, 4u);
+  EXPECT_EQ(normalizer("", budget), "");
+  for (const char* text : {"c", "aa"})
+    expect_refusal(core::ExitCode::kBadData, "text: expected at most 32 times its bytes and 4096",
+                   [&] { normalizer(text, budget); });
+  EXPECT_EQ(budget, 4u);
+}
+
+TEST(JsonNode, ItemsRefuseMoreThanTheirCallerReads) {
+  const json config = {{"list", json::array({1, 2, 3})}};
+  const auto list = JsonNode(config, "test").at("list");
+  EXPECT_EQ(list.items(3).size(), 3u);
+  expect_refusal(core::ExitCode::kBadData, "test: error: list: expected at most 2 elements, got 3",
+                 [&] { list.items(2); });
+  const json endless(kMaxItems + 1, 0);
+  expect_refusal(core::ExitCode::kBadData, "expected at most 65536 elements, got 65537",
+                 [&] { JsonNode(endless, "test").items(); });
+}
+
+// Each of the elements copies the path.
+TEST(JsonNode, LongKeysAreCutInPaths) {
+  const std::string key(60'000, 'k');
+  const json config = {{"short", {{key, json::array({1, 2})}}}, {std::string(80, 'k'), 1}};
+  const JsonNode root(config, "test");
+  EXPECT_EQ(root.at(std::string(80, 'k')).path(), std::string(80, 'k'));
+  for (const JsonNode& item : root.at("short").at(key).items(2))
+    EXPECT_LT(item.path().size(), 110u) << item.path();
+  expect_refusal(core::ExitCode::kBadData, "short[\"kkkkk",
+                 [&] { root.at("short").at(key).string(); });
 }
 
 TEST(Decoders, ByteFallbackReplacesEveryByteOfAnInvalidRun) {

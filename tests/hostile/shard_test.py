@@ -2,7 +2,7 @@
 import os
 import struct
 
-from harness import BAD_CONFIG, BAD_DATA, MISSING, MODEL, OK, SOURCE, case, cases, main, support
+from harness import BAD_CONFIG, BAD_DATA, IO, MISSING, MODEL, OK, SOURCE, case, cases, main, support
 
 
 def shard(folder, ids=b"\1\0" * 64, metadata=None, index=None, record=None):
@@ -136,12 +136,30 @@ for word, weights in [("zero", "[0, 0]"), ("negative", "[1, -1]"), ("nan", "[1, 
                      f"data_stages.0.data.dataset.dataset_weights={weights}")
 
 HASH = b'{"xxh3_128": "00000000000000000000000000000000"}'
+LARGE = b'{"xxh3_128": "", "x": "' + bytes(16 << 20)
 for word, record, *parts in [("flipped", HASH, "x.ds: error: content hash: expected 0000", "damaged"),
                              ("no_hash", b"{}", "x.ds.json: error: xxh3_128: expected the hash of the .ds, got none"),
-                             ("no_json", b"{", "x.ds.json:byte ", "JSON")]:
+                             ("no_json", b"{", "x.ds.json:byte ", "JSON"),
+                             ("short_hash", b'{"xxh3_128": "00"}', 'x.ds.json: error: xxh3_128: expected 32 hexadecimal digits, got "00"'),
+                             ("large_record", LARGE, "x.ds.json: error: size: expected at most 16777216 bytes")]:
     @case(f"SH12 {word}", BAD_DATA, *parts)
     def _(folder, record=record):
         shard(folder, metadata=b"t|2\n64\n", record=record)
         return ["inspect", "x.ds", "--verify"]
+
+for suffix in [".metadata", ".index", ".json"]:
+    @case(f"SH13 link_to_itself{suffix}", MISSING, f"x.ds{suffix}: error: stat: expected an existing file, got Too many levels of")
+    def _(folder, suffix=suffix):
+        shard(folder, metadata=None if suffix == ".metadata" else b"t|2\n64\n")
+        os.symlink(f"x.ds{suffix}", folder / f"x.ds{suffix}")
+        return ["inspect", "x.ds", "--verify"]
+
+
+@case("SH13 no_room_for_the_suffix", IO, ".ds.metadata: error: stat: File name too long")
+def _(folder):
+    name = "n" * 250 + ".ds"
+    shard(folder).rename(folder / name)
+    return ["eval", MODEL, "--data", name]
+
 
 main()

@@ -1,6 +1,7 @@
 """Hostile text to tokenize (TX)."""
 import gzip
 import json
+import os
 
 from harness import BAD_DATA, MISSING, OK, SOURCE, case, cases, main
 
@@ -87,5 +88,24 @@ def _(folder):
 
 case("TX10 no_file", MISSING, "x.txt: error: open: expected an existing file")(
     lambda folder: ["tokenize", "--tokenizer", TOKENIZER, "--out", "made", "--eos", "none", "x.txt"])
+
+
+@case("TX10 fifo", MISSING, "x.txt: error: file: expected a regular file")
+def _(folder):
+    os.mkfifo(folder / "x.txt")
+    return ["tokenize", "--tokenizer", TOKENIZER, "--out", "made", "--eos", "none", "x.txt"]
+
+
+def zstd_of(letter, count):
+    """A zstd frame of `count` blocks, each 128 KiB of one letter in four bytes."""
+    blocks = [(128 << 10 << 3 | 1 << 1 | (i == count - 1)).to_bytes(3, "little") + letter for i in range(count)]
+    return b"\x28\xb5\x2f\xfd\0\x38" + b"".join(blocks)
+
+
+case("TX11 a_mebibyte_of_one_letter", OK)(lambda folder: tokenize("x.txt.zst")(folder, zstd_of(b"a", 8)))
+case("TX11 bomb_of_one_document", BAD_DATA, "x.txt.zst:1: error: zstd: expected at most 2048 bytes of text per byte, got ",
+     "decompress the file first")(lambda folder: tokenize("x.txt.zst")(folder, zstd_of(b"a", 256)))
+case("TX11 bomb_of_lines", BAD_DATA, "x.jsonl.zst:", "error: zstd: expected at most 2048 bytes of text per byte")(
+    lambda folder: tokenize("x.jsonl.zst")(folder, zstd_of(b"\n", 256)))
 
 main()

@@ -15,6 +15,11 @@ def tokenize(folder, text="ab"):
     return ["tokenize", "--tokenizer", "tokenizer.json", "--out", "made", "--eos", "none", "x.txt"]
 
 
+def write(folder, name, text):
+    (folder / name).write_text(text, encoding="utf-8")
+    return name
+
+
 def raw(folder, text):
     (folder / "tokenizer.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     return tokenize(folder)
@@ -152,9 +157,9 @@ case("TK13 nested", BAD_DATA, "tokenizer.json: error: JSON", "nesting deeper tha
     lambda folder: small(folder, {"normalizer": nested(40)}))
 case("TK13 nested_very_deep", BAD_DATA, "tokenizer.json: error: JSON", "nesting deeper than 64")(
     lambda folder: raw(folder, '{"normalizer": ' + '{"type": "Sequence", "normalizers": [' * 100_000))
-case("TK13 long", BAD_DATA, "normalizer.normalizers[64]: expected at most 64 normalizers")(
+case("TK13 long", BAD_DATA, "normalizer.normalizers: expected at most 64 elements, got 100000")(
     lambda folder: small(folder, {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 100_000}}))
-case("TK13 doubling", BAD_DATA, "text: expected at most", "bytes after a Replace of the tokenizer")(
+case("TK13 doubling", BAD_DATA, "text: expected at most 32 times its bytes and 4096 more after the tokenizer has")(
     lambda folder: small(folder, {"normalizer": {"type": "Sequence", "normalizers": [
         {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 60}}))
 
@@ -164,6 +169,57 @@ case("TK14 truncation_and_padding", OK, "truncation of tokenizer.json does not a
 cases("TK15", BAD_DATA, {
     "no_unknown_token": ({"model.unk_token": None}, "model: expected unk_token, byte_fallback or a ByteLevel pre-tokenizer"),
     "not_in_the_vocabulary": ({"model.unk_token": "z"}, "model.unk_token: expected a token of the vocabulary", '"z"'),
+}, small)
+
+
+def sequence(kind, key, *steps):
+    return {kind: {"type": "Sequence", key: list(steps)}}
+
+
+def replace(pattern, content):
+    return {"type": "Replace", "pattern": {"String": pattern}, "content": content}
+
+
+case("TK13 prepended_to_every_stretch", BAD_DATA, "text: expected at most 32 times its bytes and 4096 more")(
+    lambda folder: small(folder, {"added_tokens": [added()], "normalizer": {"type": "Prepend", "prepend": "a" * 256}})
+    [:-1] + [write(folder, "x.txt", "<x>a" * 100_000)])
+
+case("TK17 marks_on_marks", BAD_DATA, "pre_tokenizer.pretokenizers[1]: expected one Metaspace, got another")(
+    lambda folder: small(folder, sequence("pre_tokenizer", "pretokenizers",
+                                          *[{"type": "Metaspace", "replacement": "_-"[i % 2]} for i in range(64)])))
+
+
+@case("TK18 marks_out_of_order", OK)
+def _(folder):
+    return small(folder, {"normalizer": {"type": "NFC"}})[:-1] + [
+        write(folder, "x.txt", "a" + "\u0301" * 100_000 + "\u0323" * 100_000 + "\u0f73" * 100_000)]
+
+
+MANY = {"id": "z", "ids": [0] * 5000, "tokens": ["?"] * 5000}
+ONE = {"id": "z", "ids": [0], "tokens": ["?"]}
+LONG = "n" * 60_000
+cases("TK19", BAD_DATA, {
+    "many_ids": ({"post_processor": template({"z": MANY})}, "special_tokens.z.ids: expected at most 1024 ids around a document"),
+    "many_pieces": ({"post_processor": template({"z": ONE}) | {"single": template({})["single"][:1] * 100_000}},
+                    "post_processor.single: expected at most 1025 elements, got 100000"),
+    "many_templates": (sequence("post_processor", "processors", *[template({"z": ONE})] * 65),
+                       "post_processor.processors: expected at most 64 elements, got 65"),
+    "long_name": ({"post_processor": template({LONG: {"id": LONG, "ids": [0] * 1024, "tokens": ["?"] * 1023 + ["!"]}}, LONG)},
+                  'post_processor.special_tokens["nnnn', '...].tokens[1023]: expected a token of the vocabulary'),
+}, small)
+case("TK19 names_for_a_terminal", OK, r'"\u001b[2J" $A')(
+    lambda folder: small(folder, {"post_processor": template({"\x1b[2J": ONE}, "\x1b[2J")}))
+
+cases("TK20", BAD_DATA, {
+    kind: (sequence(kind, key, *[0] * 2_000_000), f"{kind}.{key}: expected at most 64 elements, got 2000000")
+    for kind, key in [("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers"), ("decoder", "decoders"),
+                      ("post_processor", "processors")]}, small)
+
+cases("TK21", BAD_DATA, {
+    "pattern": ({"normalizer": replace("a" * 60_000 + "b", "")},
+                "normalizer.pattern.String: expected at most 256 bytes, got 60001"),
+    "content": ({"decoder": replace("a", "b" * 257)}, "decoder.content: expected at most 256 bytes, got 257"),
+    "prepend": ({"normalizer": {"type": "Prepend", "prepend": "a" * 257}}, "normalizer.prepend: expected at most 256"),
 }, small)
 
 case("TK00 the_small_one_is_fine", OK)(lambda folder: small(folder, {}))
