@@ -39,8 +39,8 @@ void FileLock::write(const std::string& text) const {
 }
 
 bool FileLock::is_in_place() const {
-  struct stat mine {
-  }, there{};
+  struct stat mine {};
+  struct stat there {};
   if (core::io::stat(fd_, &mine) != 0) return false;
   const int fd = core::io::open(path_, O_RDONLY);
   if (fd < 0) return false;
