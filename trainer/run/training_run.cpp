@@ -25,27 +25,27 @@ namespace {
 using core::ExitCode;
 using nlohmann::json;
 
-// The sets of the validation line of `step`; null when there is none.
-json read_validation(const fs::path& metrics, int64_t step) {
-  json sets;
-  for_each_metrics_line(metrics, [&](const json& entry) {
-    if (sets.is_null() && entry.contains("sets") && entry.value("type", json()) == "val" &&
-        entry.value("step", json()) == step)
-      sets = entry["sets"];
-  });
-  return sets;
-}
-
-ValidationLosses read_validation_losses(const fs::path& metrics) {
+struct Validations {
   ValidationLosses losses;
+  json first, here;  // the sets of the lines of step 0 and of `step`; null when there is none
+};
+
+// In one pass: the log of a long run has many lines.
+Validations read_validations(const fs::path& metrics, int64_t step) {
+  Validations found;
   for_each_metrics_line(metrics, [&](const json& entry) {
     if (text_at(entry, {"type"}) != "val") return;
-    const double step = number_at(entry, {"step"}), loss = number_at(entry, {"val_loss"});
+    const auto keep_sets = [&](json& sets, int64_t of) {
+      if (sets.is_null() && value_at(entry, {"step"}) == of) sets = value_at(entry, {"sets"});
+    };
+    keep_sets(found.first, 0);
+    keep_sets(found.here, step);
+    const double at = number_at(entry, {"step"}), loss = number_at(entry, {"val_loss"});
     constexpr double kMostSteps = 1e15;  // also keeps NaN, which stands for none, from the cast
-    if (step >= 0 && step < kMostSteps && std::isfinite(loss))
-      losses[static_cast<int64_t>(step)] = loss;
+    if (at >= 0 && at < kMostSteps && std::isfinite(loss))
+      found.losses[static_cast<int64_t>(at)] = loss;
   });
-  return losses;
+  return found;
 }
 
 // Every rank updates its own copy of the parameters: they stay equal only if all round alike.
@@ -330,9 +330,10 @@ void TrainingRun::continue_metrics(const fs::path& checkpoint) {
     const int64_t resumed = checkpoint.empty() ? -1 : step;
     metrics_ = std::make_unique<MetricsWriter>(folder_->metrics(), resumed);
     continue_copies(resumed);
-    first_validation_ = read_validation(folder_->metrics(), 0);
-    validation_losses_ = read_validation_losses(folder_->metrics());
-    if (same_validation_) validation = read_validation(folder_->metrics(), step);
+    Validations found = read_validations(folder_->metrics(), step);
+    first_validation_ = std::move(found.first);
+    validation_losses_ = std::move(found.losses);
+    if (same_validation_) validation = std::move(found.here);
     write_status("training");
   });
   last_validation_ = json::parse(session_.comm.broadcast(validation.dump()));
