@@ -179,6 +179,14 @@ void require_run_folder(const fs::path& checkpoints) {
                                      "command again"});
 }
 
+// Makes the folder of the checkpoints, and nothing above: the run may go at any moment. One that is
+// missing may say that another folder has taken the run's place since it was last looked at.
+void make_checkpoints_folder(const fs::path& checkpoints, const CheckpointRequest& request) {
+  if (fs::is_directory(checkpoints)) return;
+  request.require_place();
+  core::create_directory(checkpoints);
+}
+
 }  // namespace
 
 SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& state,
@@ -201,12 +209,13 @@ SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& stat
                           .check = [&](const fs::path&, Manifest&) { request.require_place(); }};
   contents.manifest.provenance.update(request.provenance);
   try {
-    core::create_directory(directory);  // and nothing above: the run may go at any moment
+    make_checkpoints_folder(directory, request);
     const std::string hash = write_folder(directory / name, std::move(contents), IfExists::replace);
     write_latest(directory, name);
     return {directory / name, hash};
   } catch (const core::Error&) {
-    require_run_folder(directory);  // if it is gone, that is the reason to give
+    require_run_folder(directory);  // if it is gone or another, that is the reason to give
+    request.require_place();
     throw;
   }
 }

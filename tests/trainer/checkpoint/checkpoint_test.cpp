@@ -3,20 +3,14 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/refusal.h"
-#include "tests/support/temporary_folder.h"
-#include "trainer/checkpoint/checkpoint.h"
-
-#include <sys/mount.h>
-#include <sys/resource.h>
+#include "tests/trainer/checkpoint/toy_trainer.h"
 
 #include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <limits>
 
 #include "core/hash.h"
 #include "core/io.h"
-#include "trainer/checkpoint/retention.h"
 
 namespace {
 
@@ -27,73 +21,7 @@ using namespace trainer;
 using namespace test_support;
 using nlohmann::json;
 
-// A trainer in small: weights, moments, a step counter, an rng; each step depends on all of them.
-struct Toy {
-  Tensor weight = Tensor::zeros({4, 6}, ag::DType::f32);
-  Tensor moment = Tensor::zeros({4, 6}, ag::DType::f32);
-  Tensor history = Tensor::zeros({3}, ag::DType::f64);
-  uint64_t random = 42;
-  int64_t step = 0;
-  double best = 0.1;
-  StateRegistry registry;
-
-  Toy() {
-    registry.add_tensor("layers.0.w", weight);
-    registry.add_tensor("optimizer.m/layers.0.w", moment);
-    registry.add_tensor("history", history);
-    registry.add_constant("kept_pairs", {1, 2, 2}, {1, 0, 0, 1});
-    registry.add_value(
-        "random", [this] { return json(random); },
-        [this](const json& v) { random = v.get<uint64_t>(); });
-    registry.add_value(
-        "step", [this] { return json(step); }, [this](const json& v) { step = v.get<int64_t>(); });
-    registry.add_value(
-        "best", [this] { return json(best); }, [this](const json& v) { best = v.get<double>(); });
-  }
-  Toy(const Toy&) = delete;
-  Toy& operator=(const Toy&) = delete;
-
-  void train(int steps) {
-    auto* w = static_cast<float*>(weight.view().data);
-    auto* m = static_cast<float*>(moment.view().data);
-    auto* h = static_cast<double*>(history.view().data);
-    for (; steps > 0; --steps) {
-      ++step;
-      random = random * 6364136223846793005u + 1442695040888963407u;
-      for (int i = 0; i < 24; ++i) {
-        const auto noise = static_cast<float>((random >> (i % 32)) & 255) / 256.0f;
-        m[i] = 0.9f * m[i] + 0.1f * (noise - w[i] + static_cast<float>(h[step % 3]));
-        w[i] += m[i] / static_cast<float>(step);
-      }
-      h[step % 3] += static_cast<double>(w[0]) * best;
-      best = 0.5 * best + 0.3 * static_cast<double>(w[1]);
-    }
-  }
-
-  SavedCheckpoint save(const fs::path& directory, uint64_t bytes_per_file = kBytesPerFile) {
-    return save_checkpoint(directory, registry.view(),
-                           {.step = step,
-                            .config = "tokens: {train_steps: 9}\n",
-                            .provenance = {{"ranks", 1}},
-                            .companions = {},
-                            .bytes_per_file = bytes_per_file});
-  }
-  std::string state() const {
-    std::string all = registry.values().dump();
-    for (const H5Source& s : registry.sources())
-      all.append(static_cast<const char*>(s.data), s.bytes());
-    return all;
-  }
-};
-
-constexpr char kStateFile[] = "state-00001-of-00001.h5";
-
-class Checkpoint : public ::testing::Test {
- protected:
-  TemporaryFolder temporary_;
-  fs::path dir_ = temporary_ / "checkpoints";
-  fs::path step(int n) const { return dir_ / ("step-00000000" + std::to_string(n)); }
-};
+using Checkpoint = CheckpointFolder;
 
 TEST_F(Checkpoint, ResumesBitByBit) {
   Toy straight, first, second;
@@ -354,65 +282,6 @@ TEST_F(Checkpoint, LoadingIsExact) {
   EXPECT_FAILS(kInternal, "taken", toy.registry.add_tensor("step", toy.weight));
 }
 
-TEST_F(Checkpoint, LeftoversOfDeadWritersAreIgnoredAndRemoved) {
-  Toy toy;
-  toy.train(1);
-  toy.save(dir_);
-  const fs::path dead = dir_ / ".tmp-2-0123456789abcdef";
-  fs::copy(step(1), dead);
-  fs::copy(step(1), dir_ / ".trash-3-0123456789abcdef");
-  fs::create_directories(dir_ / ".tmp-mine");
-  fs::create_directories(dir_ / ".tmp-model-0123456789abcdef/part");
-  spill(dir_ / "config.resolved.yaml.tmp.12", "");
-  spill(dir_ / "notes.json.tmp.12", "");
-  fs::create_directories(dir_ / "step-2");
-  EXPECT_EQ(newest_valid(dir_, Invalid::quarantine)->step, 1);
-  EXPECT_EQ(remove_leftovers(dir_).size(), 4u);
-  EXPECT_FALSE(fs::exists(dead));
-  EXPECT_TRUE(fs::exists(dir_ / "notes.json.tmp.12"));
-  EXPECT_TRUE(fs::exists(dir_ / ".tmp-mine") && fs::exists(dir_ / "step-2"));
-}
-
-TEST_F(Checkpoint, RetentionKeepsTheNewestAndEveryNth) {
-  Toy toy;
-  for (int i = 0; i < 7; ++i) {
-    toy.train(1);
-    toy.save(dir_);
-  }
-  EXPECT_EQ(apply_retention(dir_, {.keep_last = 2, .keep_every = 3}),
-            (std::vector<int64_t>{5, 4, 2, 1}));
-  std::vector<int64_t> steps;
-  for (const auto& found : find_checkpoints(dir_)) steps.push_back(found.step);
-  EXPECT_EQ(steps, (std::vector<int64_t>{7, 6, 3}));
-  EXPECT_EQ(slurp(dir_ / "LATEST"), "step-000000007\n");
-}
-
-// Steps 3 and 6 are scheduled; what a stop or a request added must not push them out.
-TEST_F(Checkpoint, RetentionKeepsTheNewestScheduled) {
-  Toy toy;
-  for (int i = 0; i < 8; ++i) {
-    toy.train(1);
-    toy.save(dir_);
-  }
-  EXPECT_EQ(apply_retention(dir_, {.keep_last = 2, .checkpoint_interval = 3}),
-            (std::vector<int64_t>{5, 4, 2, 1}));
-  toy.train(1);
-  toy.save(dir_);
-  EXPECT_EQ(apply_retention(dir_, {.keep_last = 1, .checkpoint_interval = 3}),
-            (std::vector<int64_t>{8, 7, 6, 3}));
-}
-
-TEST_F(Checkpoint, RetentionKeepsTheBestByWhatIsKnownLast) {
-  Toy toy;
-  for (int i = 0; i < 4; ++i) {
-    toy.train(1);
-    toy.save(dir_);
-  }
-  // 2 was measured after it was saved; of 1 and 3 nothing is known.
-  EXPECT_EQ(apply_retention(dir_, {.keep_last = 1, .keep_best = 1}, {{2, 3.5}, {4, 3.6}}),
-            (std::vector<int64_t>{3, 1}));
-}
-
 TEST_F(Checkpoint, SavingAStepAgainExchangesIt) {
   Toy toy;
   toy.train(1);
@@ -436,56 +305,6 @@ TEST_F(Checkpoint, NewerFormatIsABadConfigurationAndStays) {
   spill(step(1) / kManifestName, document.dump(1) + "\n");
   EXPECT_FAILS(kBadConfig, "format_version", newest_valid(dir_, Invalid::quarantine));
   EXPECT_TRUE(fs::exists(step(1)));
-}
-
-size_t open_descriptors() {
-  size_t count = 0;
-  for ([[maybe_unused]] const auto& entry : fs::directory_iterator("/proc/self/fd")) ++count;
-  return count;
-}
-
-// A file size limit stands in for a full disk: the same failing write, at every size up to whole.
-TEST_F(Checkpoint, FailedWritesLeaveThePreviousCheckpoint) {
-  Toy toy;
-  Tensor big = Tensor::zeros({64, 1024}, ag::DType::f32);
-  toy.registry.add_tensor("big", big);
-  toy.train(1);
-  toy.save(dir_);
-  const uint64_t whole = fs::file_size(step(1) / kStateFile);
-  toy.train(1);
-  std::signal(SIGXFSZ, SIG_IGN);
-  rlimit old{};
-  ::getrlimit(RLIMIT_FSIZE, &old);
-  const size_t descriptors = open_descriptors();
-  for (uint64_t limit = 0; limit < whole; limit += whole / 23) {
-    const rlimit small{limit, old.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &small);
-    const Caught error = caught([&] { toy.save(dir_); });
-    ::setrlimit(RLIMIT_FSIZE, &old);
-    EXPECT_EQ(static_cast<int>(error.code), 74) << limit << " " << error.text;
-    EXPECT_NE(error.text.find("needs"), std::string::npos) << error.text;
-    EXPECT_EQ(find_checkpoints(dir_).size(), 1u);
-    EXPECT_TRUE(remove_leftovers(dir_).empty());
-    EXPECT_EQ(newest_valid(dir_, Invalid::leave)->step, 1);
-  }
-  EXPECT_EQ(open_descriptors(), descriptors);
-  toy.save(dir_);
-  EXPECT_EQ(newest_valid(dir_, Invalid::leave)->step, 2);
-}
-
-TEST_F(Checkpoint, FullDiskIsSeenBeforehand) {
-  fs::create_directories(dir_);
-  if (::mount("none", dir_.c_str(), "tmpfs", 0, "size=256k") != 0)
-    GTEST_SKIP() << "mounting is not allowed here; the file size limit test covers the writes";
-  Toy toy;
-  toy.train(1);
-  toy.save(dir_);
-  Tensor big = Tensor::zeros({64, 1024}, ag::DType::f32);
-  toy.registry.add_tensor("big", big);
-  toy.train(1);
-  EXPECT_FAILS(kIo, "free", toy.save(dir_));
-  EXPECT_EQ(newest_valid(dir_, Invalid::leave)->step, 1);
-  ::umount(dir_.c_str());
 }
 
 }  // namespace
