@@ -167,18 +167,6 @@ std::optional<ValidCheckpoint> first_valid(const std::vector<CheckpointPath>& fo
               .hint = "restore one from a copy, or start anew under another run name"});
 }
 
-// A run folder that is gone must not come to life again beside its lock.
-void require_run_folder(const fs::path& checkpoints) {
-  const fs::path run = core::folder_of(checkpoints);
-  if (fs::is_directory(run)) return;
-  core::fail(ExitCode::kIo, {.path = run,
-                             .field = "run folder",
-                             .expected = "the folder that this run started in",
-                             .found = "none",
-                             .hint = "it was moved or removed: put it back and run the same "
-                                     "command again"});
-}
-
 // Makes the folder of the checkpoints, and nothing above: the run may go at any moment. One that is
 // missing may say that another folder has taken the run's place since it was last looked at.
 void make_checkpoints_folder(const fs::path& checkpoints, const CheckpointRequest& request) {
@@ -191,7 +179,6 @@ void make_checkpoints_folder(const fs::path& checkpoints, const CheckpointReques
 
 SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& state,
                                 const CheckpointRequest& request) {
-  require_run_folder(directory);
   request.require_place();
   const std::string name = folder_name(request.step);
   FolderContents contents{.tag = std::to_string(request.step),
@@ -214,8 +201,7 @@ SavedCheckpoint save_checkpoint(const fs::path& directory, const StateView& stat
     write_latest(directory, name);
     return {directory / name, hash};
   } catch (const core::Error&) {
-    require_run_folder(directory);  // if it is gone or another, that is the reason to give
-    request.require_place();
+    request.require_place();  // if the folder is gone or another, that is the reason to give
     throw;
   }
 }

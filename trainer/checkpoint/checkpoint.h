@@ -23,8 +23,8 @@ struct CheckpointRequest {
   nlohmann::json provenance = nlohmann::json::object();
   std::vector<Companion> companions;  // config.json, tokenizer.json, ...
   uint64_t bytes_per_file = kBytesPerFile;
-  // Called before the first byte and before the commit; throws when the folder is no longer this
-  // run's. Any thread.
+  // Called before anything is made, before the commit and after a failure; throws when the folder is
+  // no longer this run's. Any thread.
   std::function<void()> require_place = [] {};
   ValidationLosses validation_losses = {};  // of the run until now, for retention
 };

@@ -41,12 +41,17 @@ void FileLock::write(const std::string& text) const {
 bool FileLock::is_in_place() const {
   struct stat mine {};
   struct stat there {};
-  if (core::io::stat(fd_, &mine) != 0) return false;
-  const int fd = core::io::open(path_, O_RDONLY);
-  if (fd < 0) return false;
-  const bool known = core::io::stat(fd, &there) == 0;
+  if (core::io::stat(fd_, &mine) != 0) core::fail_errno("stat", path_, errno);
+  const int fd = core::io::open(path_, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    if (errno == ENOENT || errno == ENOTDIR || errno == ESTALE) return false;
+    core::fail_errno("open", path_, errno);  // too many open files say nothing of where it is
+  }
+  const int status = core::io::stat(fd, &there);
+  const int error = errno;
   core::io::close(fd);
-  return known && mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
+  if (status != 0) core::fail_errno("stat", path_, error);
+  return mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
 }
 
 FileLock FileLock::wait_for(const std::filesystem::path& path,

@@ -26,7 +26,8 @@ class FileLock {
 
   explicit operator bool() const { return fd_ >= 0; }
   // Whether the path still leads to the file that is locked: not where a folder above it was moved,
-  // and another lock may be held at the path by now. Requires: *this.
+  // and another lock may be held at the path by now. Throws kIo or kPermission when that cannot be
+  // known. Requires: *this.
   bool is_in_place() const;
   // The file's content becomes `text`, for those who find it locked. Throws kIo.
   // Requires: *this.

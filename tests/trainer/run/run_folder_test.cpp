@@ -1,6 +1,7 @@
 // Run folders: one owner, configuration bytes as given, metrics without duplicates after a resume.
 #include <gtest/gtest.h>
 
+#include "tests/support/io_fault.h"
 #include "tests/support/refusal.h"
 #include "tests/support/temporary_folder.h"
 #include "trainer/run/run_folder.h"
@@ -54,6 +55,17 @@ TEST(RunFolder, SeesThatAnotherOneHasItsPlace) {
   other.write_status({{"state", "theirs"}});
   EXPECT_FAILS(kIo, "got another one", run.write_status({{"state", "mine"}}));
   EXPECT_EQ(json::parse(slurp(other.path() / "status.json")), (json{{"state", "theirs"}}));
+}
+
+// What cannot be looked at has not moved.
+TEST(RunFolder, AFailingLookIsToldAsSuch) {
+  TemporaryFolder folder;
+  const RunFolder run(folder.path(), "p", "r");
+  for (int64_t nth = 1; nth <= 3; ++nth) {  // stat, open, stat
+    const IoFault fault(FaultKind::io_error, FaultLength::once, nth);
+    EXPECT_FAILS(kIo, "Input/output error", run.require_in_place());
+  }
+  EXPECT_NO_THROW(run.require_in_place());
 }
 
 TEST(RunStatus, TheFirstEndStandsAndAnyRankCanWriteIt) {
